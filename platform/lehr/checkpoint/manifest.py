@@ -1,0 +1,163 @@
+"""What a checkpoint consists of: written last, so that its presence says that all the rest is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lehr.checkpoint.parts import Span
+from lehr.errors import CheckpointError, StorageError, letter
+from lehr.journal import encode, numbers
+from lehr.store import Store
+
+FORMAT = 1
+ROOT = "checkpoints"
+INCOMPLETE = "no manifest.json: it was never completed, or is being written or deleted"
+_NAME = re.compile(r"step-(\d{8,})\.a(\d+)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a checkpoint: its name below it, its size and sum; for chains, also the slots."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+    first_slot: int | None = None
+    slots: int | None = None
+
+    @property
+    def span(self) -> Span | None:
+        """The slots of a chains file; None for others."""
+        if self.first_slot is None or self.slots is None:
+            return None
+        return Span(self.first_slot, self.slots)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One checkpoint.
+
+    Args:
+        step: the state is that after `step` updates.
+        attempt: the life of the run that wrote it.
+        spec_hash: of the job, as far as it changes results.
+        workers: how many processes wrote it; another number can read it.
+        parts: its files.
+        metrics: last known metrics by name.
+        progress: what a resumed run must know besides arrays.
+        versions: of the packages that made the numbers.
+        time: seconds since 1970 at which it was committed.
+    """
+
+    step: int
+    attempt: int
+    spec_hash: str
+    workers: int
+    parts: tuple[Part, ...]
+    metrics: Mapping[str, float]
+    progress: Mapping[str, Any]
+    versions: Mapping[str, str]
+    time: float
+
+    @property
+    def name(self) -> str:
+        """Its folder's name: `step-00001000.a1`."""
+        return name(self.step, self.attempt)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all parts."""
+        return sum(part.size_bytes for part in self.parts)
+
+    def encode(self) -> bytes:
+        """The JSON file. Progress must be finite: it is read back exactly; metrics may be anything."""
+        document = {"format": FORMAT, **asdict(self), "metrics": encode(dict(self.metrics))}
+        return json.dumps(document, indent=1, allow_nan=False).encode()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A folder below `checkpoints/`: with its manifest, or with the problem of having none to read."""
+
+    name: str
+    step: int
+    attempt: int
+    manifest: Manifest | None = None
+    problem: str = ""
+    committed: bool = True  # there is a manifest.json; without one it is no checkpoint
+
+
+def name(step: int, attempt: int) -> str:
+    """The folder's name of the checkpoint that `attempt` made at `step`."""
+    return f"step-{step:08d}.a{attempt}"
+
+
+def key(checkpoint: str, file: str = "manifest.json") -> str:
+    """Where a file of a checkpoint is, below the run."""
+    return f"{ROOT}/{checkpoint}/{file}"
+
+
+def decode(data: bytes) -> Manifest:
+    """What `Manifest.encode` wrote.
+
+    Raises:
+        ValueError: it is not a manifest that this lehr reads; the message says what is wrong.
+    """
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    if document.pop("format", None) != FORMAT:
+        raise ValueError(f"not of format {FORMAT}")
+    try:
+        parts = tuple(Part(**part) for part in document.pop("parts"))
+        return Manifest(**document | {"parts": parts, "metrics": numbers(document["metrics"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"fields are missing or unknown: {error}") from None
+
+
+def address(folder: str) -> tuple[int, int] | None:
+    """Step and attempt of a folder's name; None when it is not a checkpoint's."""
+    match = _NAME.fullmatch(folder)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def listing(store: Store) -> list[Listed]:
+    """All checkpoints of a run and all remains of such, newest first: by step, then by attempt."""
+    present = set(store.list(ROOT))
+    folders = {file.split("/")[1] for file in present if file.count("/") >= 2}
+    found = [
+        _look(store, *place, committed=key(folder) in present)
+        for folder in folders
+        if (place := address(folder)) is not None
+    ]
+    return sorted(found, key=lambda item: (item.step, item.attempt), reverse=True)
+
+
+def _look(store: Store, step: int, attempt: int, *, committed: bool) -> Listed:
+    folder = name(step, attempt)
+    if not committed:
+        return Listed(folder, step, attempt, problem=INCOMPLETE, committed=False)
+    try:
+        manifest = decode(store.read(key(folder)))
+        if (manifest.step, manifest.attempt) != (step, attempt):
+            raise ValueError(f"it is of step {manifest.step}, attempt {manifest.attempt}")
+    except (StorageError, ValueError) as error:
+        return Listed(folder, step, attempt, problem=f"manifest.json cannot be read: {error}")
+    return Listed(folder, step, attempt, manifest)
+
+
+def read_manifest(store: Store, step: int, attempt: int) -> Manifest:
+    """The manifest of one checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    found = _look(store, step, attempt, committed=True)
+    if found.manifest is None:
+        where = f"{store.url}/{ROOT}/{found.name}"
+        raise CheckpointError(letter(where, found.problem, do="look with `lehr checkpoints RUN --verify`"))
+    return found.manifest

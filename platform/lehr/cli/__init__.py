@@ -1,0 +1,1 @@
+"""The command line: one plain function a command, registered by `app`."""

@@ -1,0 +1,160 @@
+"""What a run's storage tells while it trains: `status.json` and what is new in the journal, nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from lehr import journal, status
+from lehr.errors import KeyMissing, StorageError
+from lehr.status import Status
+from lehr.store import Store
+
+WINDOW_S = 30.0  # over which the speed is measured
+CHECKPOINT = "checkpoint"  # the event of a committed checkpoint
+
+
+@dataclass
+class Seen:
+    """The state of a run as its storage told it last.
+
+    Args:
+        status: "waiting" until the first worker speaks, then as in `status.json`.
+        attempt: its number.
+        step: reached so far.
+        from_step: where this attempt began; None before it has.
+        values: the newest metrics by name.
+        steps_per_s: over the last half minute; None before it is known.
+        checkpoint_step: of the newest checkpoint known; None when there is none.
+        checkpoint_time: when it was seen committed, in seconds since 1970.
+        restarts: how many attempts began after this driver's first.
+    """
+
+    status: str = "waiting"
+    attempt: int = 0
+    step: int = 0
+    from_step: int | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    steps_per_s: float | None = None
+    checkpoint_step: int | None = None
+    checkpoint_time: float | None = None
+    restarts: int = 0
+
+
+class Follower:
+    """Reads a run's storage once a call, and only what is new.
+
+    Args:
+        run: the run's folder.
+        attempts: how many there were before this driver's first.
+        step: of the checkpoint that this driver continues from.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self, run: Store, *, attempts: int = 0, step: int | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self._run, self._now = run, now
+        self._before = attempts
+        self._attempt, self._offset = attempts + 1, 0
+        self._steps: deque[tuple[float, int]] = deque()
+        self.seen = Seen(step=step or 0, checkpoint_step=step)
+
+    def look(self) -> list[str]:
+        """Bring `seen` up to date; what happened since the last look, in words for the user.
+
+        Storage that does not answer leaves `seen` as it was.
+        """
+        try:
+            told = status.read(self._run)
+            self._take_status(told)
+            entries = list(self._entries(told.attempt)) if told else []
+        except StorageError:
+            return []
+        return [note for entry in entries if (note := self._take(entry))]
+
+    def _take_status(self, told: Status | None) -> None:
+        if told is None or told.attempt <= self._before:
+            return  # left by an earlier driver
+        seen = self.seen
+        seen.status, seen.attempt, seen.step = told.status, told.attempt, told.step
+        self._measure(seen.step)
+
+    def _measure(self, step: int) -> None:
+        steps, now = self._steps, self._now()
+        if steps and (step < steps[-1][1] or self.seen.status != "running"):
+            steps.clear()
+        if not steps or step > steps[-1][1]:
+            steps.append((now, step))
+        while len(steps) > 2 and now - steps[0][0] > WINDOW_S:
+            steps.popleft()
+        if len(steps) > 1:
+            self.seen.steps_per_s = (steps[-1][1] - steps[0][1]) / max(steps[-1][0] - steps[0][0], 1e-6)
+
+    def _entries(self, newest: int) -> Iterator[dict[str, Any]]:
+        """New lines of the journal, of all attempts up to `newest`, in order."""
+        while self._attempt <= newest:
+            yield from self._lines(journal.key(self._attempt))
+            if self._attempt == newest:
+                return
+            self._attempt, self._offset = self._attempt + 1, 0
+
+    def _lines(self, key: str) -> Iterator[dict[str, Any]]:
+        try:
+            if (self._run.size(key) or 0) <= self._offset:
+                return
+            data = self._run.read(key, self._offset)
+        except KeyMissing:
+            return
+        whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue  # torn by a crash
+
+    def _take(self, entry: dict[str, Any]) -> str | None:
+        kind = entry.get("type")
+        if kind == "start":
+            return self._take_start(entry)
+        if kind == "metrics":
+            self.seen.values |= {name: float(value) for name, value in entry.get("values", {}).items()}
+        elif kind == "event":
+            return self._take_event(entry)
+        return None
+
+    def _take_start(self, entry: dict[str, Any]) -> str | None:
+        seen, number, step = self.seen, int(entry["attempt"]), int(entry.get("from_step", 0))
+        seen.step = max(step, seen.step) if number == seen.attempt else step
+        seen.attempt, seen.from_step, seen.restarts = number, step, number - self._before - 1
+        where = f"from the checkpoint of step {step}" if step else "from the start: there is no checkpoint"
+        if seen.restarts:
+            return f"attempt {number} goes on {where}"
+        return f"attempt {number} continues {where}" if step else None
+
+    def _take_event(self, entry: dict[str, Any]) -> str | None:
+        event, step = entry.get("event"), entry.get("step")
+        if event == CHECKPOINT and step is not None:
+            self.seen.checkpoint_step, self.seen.checkpoint_time = int(step), self._now()
+            return None
+        return _told(entry)
+
+
+# Events that a user must hear of; all others are in the journal and in `lehr show`.
+_QUIET = frozenset({"samples", "initialised", "weights"})
+_COMMON = frozenset({"type", "time", "attempt", "step", "event"})
+
+
+def _told(entry: dict[str, Any]) -> str | None:
+    event = str(entry.get("event"))
+    if event in _QUIET:
+        return None
+    fields = {name: value for name, value in entry.items() if name not in _COMMON}
+    message = fields.pop("message", "") or ", ".join(f"{name} {value}" for name, value in fields.items())
+    where = "" if entry.get("step") is None else f" at step {entry['step']}"
+    return f"{event.replace('_', ' ')}{where}: {message}".rstrip(": ")

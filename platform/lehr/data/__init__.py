@@ -1,0 +1,1 @@
+"""Data sources, and the feed that cuts a worker's batches from them."""

@@ -1,0 +1,170 @@
+"""The Ray cluster that a run trains on: one of its own on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lehr.errors import LaunchError, letter
+from lehr.plan import Plan
+
+STORE_BYTES = 100 << 20  # Ray's least is 75 MiB; nothing of ours goes through its object store
+# A Unix socket's path has at most 107 bytes, and Ray adds about 66 to its folder's.
+LONGEST_FOLDER = 38
+
+# Read by Ray when it is imported or started.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # Ray's own; ours are in the journal
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stand where the driver stands
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker, and the end, are seen this soon
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # workers' output goes to their logs
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+# On a cluster of our own, whose hosts are not taken away under it.
+OWN_SETTINGS = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_prestart_worker_first_driver": "0",  # Ray Train asks for processes of its own kind; these would idle
+}
+
+
+def prepare(address: str | None) -> None:
+    """Set what Ray reads when it is imported. What the user has set stays."""
+    for name, value in (SETTINGS | ({} if address else OWN_SETTINGS)).items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def cluster(plan: Plan, address: str | None) -> Iterator[dict[str, float]]:
+    """Be connected to Ray during the block; gives the resources of the whole cluster by name.
+
+    Args:
+        plan: what must find room; an own cluster is made as large as it needs, whatever this machine has.
+        address: of a running cluster; None starts one on this machine, which ends with the block.
+
+    Raises:
+        LaunchError: the cluster cannot be reached, started, or is too small.
+    """
+    with _joined(address) if address else _own(plan) as ray:
+        resources = {name: float(amount) for name, amount in ray.cluster_resources().items()}
+        yield resources
+
+
+@contextlib.contextmanager
+def _own(plan: Plan) -> Iterator[Any]:
+    import ray
+
+    folder = Path(tempfile.mkdtemp(prefix="lehr-", dir=_short_folder()))
+    settings = {
+        "num_cpus": plan.workers * plan.spec.strategy.cpus_per_worker + 1,
+        "object_store_memory": STORE_BYTES,
+        "include_dashboard": False,
+        "_temp_dir": str(folder),
+    }
+    try:
+        _connect(ray, "local", **settings)
+        yield ray
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[Any]:
+    import ray
+
+    try:
+        _connect(ray, address)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str, **settings: Any) -> None:
+    # Loading Ray Train takes as long as starting Ray, and that mostly waits for processes.
+    loading = threading.Thread(target=_load, daemon=True)
+    loading.start()
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise LaunchError(_refused(address, error)) from error
+    finally:
+        loading.join()
+
+
+def _load() -> None:
+    import ray.train.v2.api.data_parallel_trainer  # noqa: F401
+
+
+def _refused(address: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if address == "local":
+        return letter(
+            "ray",
+            f"it does not start on this machine ({reason})",
+            do="`lehr doctor` tells what is missing; --local trains without Ray",
+        )
+    return letter(
+        f"--address {address}",
+        f"no Ray cluster answers there ({reason})",
+        accepted="host:port of a cluster's head (6379 by default), ray://host:10001, or auto",
+        do="start one with `ray start --head`, or leave --address out to train on this machine; where tokens "
+        "are asked for, RAY_AUTH_MODE=token and the token must be set here, too",
+    )
+
+
+def _short_folder() -> str:
+    """A folder for temporary files whose name leaves room for Ray's sockets."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= LONGEST_FOLDER - len("/lehr-12345678") else "/tmp"
+
+
+def graphics(plan: Plan, resources: dict[str, float]) -> int:
+    """GPUs that each worker gets: as many as it has devices, or 0.
+
+    Raises:
+        LaunchError: they are asked for and not there.
+    """
+    wanted, there = plan.devices_per_worker, int(resources.get("GPU", 0))
+    asked = plan.spec.strategy.gpus
+    if asked is False or (asked == "auto" and there < wanted * plan.workers):
+        return 0
+    if there < wanted * plan.workers:
+        raise LaunchError(
+            letter(
+                "strategy.gpus",
+                f"{plan.workers} workers need {wanted * plan.workers} GPUs, and the cluster has {there}",
+                do="lower strategy.workers, or set strategy.gpus: auto",
+            )
+        )
+    return wanted
+
+
+def place(plan: Plan, resources: dict[str, float]) -> None:
+    """Say before waiting that a cluster has no room for the plan, ever.
+
+    Raises:
+        LaunchError: it needs more CPUs than the cluster has.
+    """
+    each = plan.spec.strategy.cpus_per_worker
+    wanted, there = plan.workers * each, resources.get("CPU", 0.0)
+    if there < wanted:
+        raise LaunchError(
+            letter(
+                "strategy.workers",
+                f"{plan.workers} workers of {each} CPUs need {wanted} CPUs; the cluster has {there:g}",
+                do="lower strategy.workers or strategy.cpus_per_worker, or add hosts to the cluster",
+            )
+        )

@@ -1,0 +1,122 @@
+"""What runs first in a worker process, whoever started it: a job document in, an outcome document out."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lehr import logs
+from lehr import store as stores
+from lehr.errors import LehrError, UserError, letter
+from lehr.launch import failure
+from lehr.launch.failure import WorkerFailed
+from lehr.plan import Plan, restore
+from lehr.store import Store
+
+WORKER = "lehr.worker:main"
+ATTEMPT = "LEHR_ATTEMPT"  # the number that rank 0 will claim for this attempt: names the log before it does
+
+
+def document(plan: Plan, storage: str, *, worker: str = WORKER) -> dict[str, Any]:
+    """What travels to a worker: JSON, so that both sides may have loaded different things.
+
+    Args:
+        plan: the plan.
+        storage: URL of the folder of runs, absolute.
+        worker: what to call there, as `module:attribute`, with the signature of `lehr.worker.main`.
+    """
+    return {"plan": plan.document(), "storage": storage, "folder": os.getcwd(), "worker": worker}
+
+
+def environment(plan: Plan, attempt: int) -> dict[str, str]:
+    """What every worker of an attempt has in its environment before it loads TensorFlow.
+
+    Workers that share a host would each start a thread a core: OMP_NUM_THREADS holds BLAS to the plan.
+    """
+    return {
+        ATTEMPT: str(attempt),
+        "LEHR_CAPTURE_LOGS": "1",
+        "OMP_NUM_THREADS": str(plan.threads_per_worker),
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def rank() -> int:
+    """This worker's number, from what its launcher set."""
+    if "HOROVOD_RANK" in os.environ:
+        return int(os.environ["HOROVOD_RANK"])
+    task = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    return int(task["task"]["index"]) if "task" in task else 0
+
+
+def run(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Be the worker that the environment names, for the document `job`; the outcome's document.
+
+    Raises:
+        WorkerFailed: whatever went wrong; the traceback is in the worker's log.
+    """
+    try:
+        return _run(job)
+    except WorkerFailed:
+        raise
+    except BaseException as error:  # before the log was open
+        raise WorkerFailed(failure.of(error).document()) from None
+
+
+def _run(job: Mapping[str, Any]) -> dict[str, Any]:
+    _settle(job["folder"])
+    plan = restore(job["plan"])
+    storage = stores.connect(job["storage"], plan.storage_options())
+    folder = storage.below(plan.run_id)
+    with logs.capture(folder, rank(), int(os.environ[ATTEMPT])):
+        with contextlib.suppress(Exception):  # a replaced sys.stderr has no descriptor
+            faulthandler.enable(sys.stderr)
+        try:
+            _see(folder)
+            return _load(job["worker"])(plan, storage=storage).document()
+        except BaseException as error:
+            _note(error)
+            raise WorkerFailed(failure.of(error).document()) from None
+
+
+def _load(worker: str) -> Callable[..., Any]:
+    module, attribute = worker.split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
+
+
+def _settle(folder: str) -> None:
+    """Stand where the driver stands, so that relative paths and the user's own modules mean the same."""
+    if os.path.isdir(folder):
+        os.chdir(folder)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def _see(run: Store) -> None:
+    """Every worker must see the folder that the driver made: one host's disk is not another's."""
+    if run.size("plan.json") is None:
+        raise UserError(
+            letter(
+                "storage",
+                f"the worker on {os.uname().nodename} does not see {run.url}/plan.json, written at the start",
+                accepted="a folder that all hosts share, or an object store (s3://bucket/prefix, gs://, az://)",
+                do="change storage: or give --storage URL",
+            )
+        )
+
+
+def _note(error: BaseException) -> None:
+    if isinstance(error, LehrError):
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)

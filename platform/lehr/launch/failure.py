@@ -1,0 +1,91 @@
+"""Why a worker ended, in a form that crosses processes; and what to tell the user about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lehr import errors, logs
+from lehr.errors import LaunchError, LehrError, StorageError
+from lehr.logs import Sink
+
+# What a worker raises when another one is gone: it tells nothing about the cause.
+_COLLATERAL = re.compile(
+    r"HorovodInternalError|UnavailableError|AbortedError|CancelledError|DeadlineExceededError"
+    r"|Horovod has been shut down|[Cc]onnection (reset|closed) by peer|Collective ops is aborted"
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one worker ended.
+
+    Args:
+        kind: name of the exception's class, or "Died" for a process that left no word.
+        message: the letter, or one line.
+        final: starting again would end the same way.
+    """
+
+    kind: str
+    message: str
+    final: bool = False
+
+    @property
+    def collateral(self) -> bool:
+        """True when it failed only because another worker did."""
+        return bool(_COLLATERAL.search(f"{self.kind} {self.message}"))
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class WorkerFailed(Exception):
+    """Carries a Failure out of a worker: unlike TensorFlow's own exceptions, it can always be pickled."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        super().__init__(dict(document))
+        self.failure = Failure(**document)
+
+
+def of(error: BaseException) -> Failure:
+    """The failure that `error` means. Our own errors would come again, but the store may recover."""
+    final = isinstance(error, LehrError) and not isinstance(error, StorageError)
+    message = str(error) if isinstance(error, LehrError) else f"{type(error).__name__}: {error}".strip()
+    return Failure(type(error).__name__, message, final)
+
+
+def cause(failures: Mapping[int, Failure]) -> int:
+    """The rank whose failure explains the others': a final one, else one that is not collateral."""
+    return min(failures, key=lambda rank: (not failures[rank].final, failures[rank].collateral, rank))
+
+
+def error(failures: Mapping[int, Failure], run: Sink, *, url: str) -> LehrError:
+    """What to raise before the user.
+
+    Errors that lehr raised in the worker come back as they were. Others become a LaunchError with the last
+    telling lines of the worker's log.
+
+    Args:
+        failures: by rank, of the last attempt.
+        run: the run's folder in the store.
+        url: of that folder.
+    """
+    rank = cause(failures)
+    failure = failures[rank]
+    known = getattr(errors, failure.kind, None)
+    if isinstance(known, type) and issubclass(known, LehrError):
+        return known(failure.message)
+    attempt = logs.newest(run, rank)
+    lines = [f"worker {rank} failed in attempt {attempt}: {_first_line(failure.message)}"]
+    tail = logs.tail(run, rank, attempt)
+    if tail:
+        lines += ["  its last lines:", *(f"    {line}" for line in tail)]
+    lines.append(f"  log: {url}/{logs.key(rank, attempt)}")
+    lines.append("  do: mend what the log tells and give the same command again: it goes on where it was")
+    return LaunchError("\n".join(lines))
+
+
+def _first_line(message: str) -> str:
+    return message.strip().splitlines()[0] if message.strip() else "it left no word"

@@ -1,0 +1,163 @@
+"""Workers without Ray: in this process, or as processes of this machine.
+
+The same worker, rendezvous and restarts as under Ray; for tests, for debugging and for `lehr run --local`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lehr import journal
+from lehr.errors import UserError, letter
+from lehr.launch import entry, failure, rendezvous
+from lehr.launch.failure import Failure
+from lehr.launch.rendezvous import LOOPBACK, Place, Port
+from lehr.plan import Plan
+from lehr.store import Store
+
+if TYPE_CHECKING:
+    from lehr.worker.outcome import Outcome
+
+POLL_S = 0.1
+ABORT_S = 3.0  # given to the other workers to end by themselves when one has failed
+_ALONE = ("single", "mirrored")
+
+
+def run(plan: Plan, storage: Store, *, stop: Callable[[], bool] | None = None) -> Outcome:
+    """Train `plan` on this machine without Ray, in this process if one worker is enough.
+
+    Args:
+        plan: what to train.
+        storage: the folder of runs.
+        stop: asked before each step by a worker in this process; others look for `control/stop`.
+
+    Raises:
+        LehrError: training failed for good.
+    """
+    if plan.spec.strategy.kind not in _ALONE:
+        return spawn(plan, storage)
+    from lehr import worker
+
+    os.environ |= entry.environment(plan, 1) | dict(os.environ)
+    return worker.main(plan, storage=storage, stop=stop)
+
+
+def spawn(plan: Plan, storage: Store, *, worker: str = entry.WORKER) -> Outcome:
+    """Train `plan` in processes of this machine, one a worker; start all again when one fails.
+
+    Args:
+        plan: what to train.
+        storage: the folder of runs; other processes must see it, so it cannot be `memory://`.
+        worker: what each worker calls, as `module:attribute`.
+
+    Raises:
+        UserError: `storage` exists in this process only.
+        LehrError: it failed more often than `recovery.max_failures` allows, or would fail the same way again.
+    """
+    from lehr.worker.outcome import Outcome
+
+    if storage.url.startswith("memory:"):
+        raise UserError(
+            letter(
+                "storage",
+                f"{storage.url} exists in one process only, and each worker is one of its own",
+                accepted="a folder, or an object store (s3://bucket/prefix, gs://, az://)",
+            )
+        )
+    attempts = plan.spec.recovery.max_failures + 1
+    for left in reversed(range(attempts)):
+        number = journal.latest_attempt(storage.below(plan.run_id)) + 1
+        answers = _attempt(plan, entry.document(plan, storage.url, worker=worker), number)
+        failures = {rank: Failure(**a["failure"]) for rank, a in enumerate(answers) if "failure" in a}
+        if not failures:
+            return Outcome(**answers[0]["outcome"])
+        if left == 0 or failures[failure.cause(failures)].final:
+            folder = storage.below(plan.run_id)
+            raise failure.error(failures, folder, url=folder.url)
+    raise AssertionError("unreachable")
+
+
+def _attempt(plan: Plan, job: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    """One life of all workers; what each left, in order of rank."""
+    ports = [Port(LOOPBACK) for _ in range(plan.workers)]
+    interface = rendezvous.interface(LOOPBACK)
+    places = [Place("localhost", LOOPBACK, interface, port.number) for port in ports]
+    meeting = rendezvous.meet(plan.spec.strategy.kind, places)
+    try:
+        with tempfile.TemporaryDirectory(prefix="lehr-local-") as folder:
+            file = Path(folder, "job.json")
+            file.write_text(json.dumps(job))
+            base = os.environ | entry.environment(plan, number)
+            workers = [
+                _Worker.start(file, Path(folder, f"result-{rank}.json"), base | mine)
+                for rank, mine in enumerate(meeting.environments)
+            ]
+            return _watch(workers)
+    finally:
+        meeting.close()
+        for port in ports:
+            port.close()
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    result: Path
+
+    @classmethod
+    def start(cls, job: Path, result: Path, environment: dict[str, str]) -> _Worker:
+        with result.with_suffix(".log").open("wb") as early:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lehr.launch.process", str(job), str(result)],
+                env=environment,
+                stdin=subprocess.PIPE,  # closes when this process goes
+                stdout=early,  # from its first lines on, what it prints goes to its log
+                stderr=early,
+                start_new_session=True,  # a terminal's Ctrl-C is for the driver, who asks for a clean stop
+            )
+        return cls(process, result)
+
+    def answer(self) -> dict[str, Any]:
+        """What it left; a process that was killed leaves nothing."""
+        if self.result.exists():
+            answer: dict[str, Any] = json.loads(self.result.read_text())
+            return answer
+        code = self.process.returncode
+        word = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        early = self.result.with_suffix(".log").read_text(errors="replace").strip()
+        return {"failure": Failure("Died", f"its process {word}; {early[-500:]}".rstrip("; ")).document()}
+
+
+def _watch(workers: Sequence[_Worker]) -> list[dict[str, Any]]:
+    """Wait for all to end; once one has failed, the others get a moment and are then killed."""
+    deadline = float("inf")
+    fallen: set[int] = set()  # killed by us: that is no reason for anything
+    try:
+        while any(worker.process.poll() is None for worker in workers):
+            time.sleep(POLL_S)
+            if deadline == float("inf") and any(worker.process.poll() for worker in workers):
+                deadline = time.monotonic() + ABORT_S
+            if time.monotonic() > deadline:
+                fallen |= _kill(workers)
+    finally:
+        _kill(workers)
+    answers = [worker.answer() for worker in workers]
+    killed = {"failure": Failure("AbortedError", "ended because another worker failed").document()}
+    return [killed if rank in fallen else answer for rank, answer in enumerate(answers)]
+
+
+def _kill(workers: Sequence[_Worker]) -> set[int]:
+    alive = {rank for rank, worker in enumerate(workers) if worker.process.poll() is None}
+    for rank in alive:
+        workers[rank].process.kill()
+        workers[rank].process.wait()
+    return alive

@@ -1,0 +1,1 @@
+"""The networks. A model knows nothing of ranks, jobs or files."""

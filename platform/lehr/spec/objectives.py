@@ -1,0 +1,91 @@
+"""What a step minimises: one class a `kind`; and the sampler that contrastive divergence needs."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from lehr.spec.node import Attribute, Count, Decay, Fraction, Node, NotNegative, Positive, tag
+
+
+class Contrastive(Node):
+    """Contrastive divergence (Hinton 2002) with a regulariser on the scores (Du and Mordatch 2019)."""
+
+    target: ClassVar[str] = "lehr.objectives.contrastive:Contrastive"
+    metrics: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "regulariser",
+        "contrastive_divergence",
+        "real_score",
+        "fake_score",
+    )
+    validation_metrics: ClassVar[tuple[str, ...]] = ("contrastive_divergence", "real_score", "fake_score")
+    needs_sampler: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = False
+
+    kind: Literal["contrastive"]
+    regulariser: NotNegative = Field(0.1, description="Weight of the mean squared scores (alpha).")
+    data_noise: NotNegative = Field(
+        0.005, description="Standard deviation of the noise added to real examples."
+    )
+
+
+class Classification(Node):
+    """Cross-entropy of logits against classes."""
+
+    target: ClassVar[str] = "lehr.objectives.classification:Classification"
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
+    validation_metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
+    needs_sampler: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = True
+
+    kind: Literal["classification"]
+    label_smoothing: Decay = Field(0.0, description="Share of the probability spread over all classes.")
+
+
+class CustomObjective(Node):
+    """An objective of your own: `package.module:Attribute`, called with this node and the spec."""
+
+    model_config = ConfigDict(extra="allow")
+    metrics: ClassVar[tuple[str, ...]] = ()  # not known here
+    validation_metrics: ClassVar[tuple[str, ...]] = ()
+    needs_sampler: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+
+    kind: Attribute = Field(
+        description="`package.module:Attribute`; every other key is passed on with the node."
+    )
+
+    @property
+    def target(self) -> str:
+        """Where the code is."""
+        return self.kind
+
+
+Objective = Annotated[
+    Annotated[Contrastive, Tag("kind=contrastive")]
+    | Annotated[Classification, Tag("kind=classification")]
+    | Annotated[CustomObjective, Tag("kind=custom")],
+    Discriminator(tag),
+]
+
+
+class Buffer(Node):
+    """The replay buffer of chains: each place in the global batch has its own size / global_batch chains."""
+
+    size: Count = Field(8192, description="Chains kept, over all workers.")
+    fresh: Fraction = Field(0.05, description="Chance that a chain starts from noise instead of the buffer.")
+
+
+class Langevin(Node):
+    """Stochastic gradient Langevin dynamics (Welling and Teh 2011) on the inputs."""
+
+    kind: Literal["langevin"]
+    steps: Count = Field(60, description="Langevin steps a chain makes in a training step.")
+    step_size: Positive = Field(10.0, description="How far a step follows the gradient.")
+    noise: NotNegative = Field(0.005, description="Standard deviation of the noise added in a step.")
+    gradient_clip: Positive | None = Field(
+        0.03, description="Largest absolute value of a gradient's element."
+    )
+    buffer: Buffer = Field(Buffer.model_validate({}), description="Where chains rest between training steps.")

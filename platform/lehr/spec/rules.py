@@ -1,0 +1,174 @@
+"""What the parts of a spec demand of each other. Everything here can be told from the spec alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lehr.spec.job import Spec
+from lehr.spec.place import Problem, listing, nearest
+
+Rule = Callable[[Spec], Iterator[Problem]]
+
+
+def problems(spec: Spec) -> list[Problem]:
+    """Every demand that is not met."""
+    return [problem for rule in RULES for problem in rule(spec)]
+
+
+def workers(spec: Spec) -> int:
+    """The number of workers; of an elastic range, the most."""
+    asked = spec.strategy.workers
+    return asked if isinstance(asked, int) else asked[1]
+
+
+def replicas(spec: Spec) -> int:
+    """Copies of the model over all workers."""
+    return workers(spec) * spec.strategy.devices_per_worker
+
+
+def _not_built(spec: Spec) -> Iterator[Problem]:
+    if spec.search is not None:
+        yield spec.problem(
+            "search",
+            "sweeps come with `lehr sweep`, which is not built yet",
+            do="remove search:, and run one job for each trial",
+        )
+    if spec.recovery.on_divergence == "rollback":
+        yield spec.problem(
+            "recovery.on_divergence",
+            "rollback is not built yet",
+            accepted="stop",
+            do="--set recovery.on_divergence=stop",
+        )
+    if not isinstance(spec.strategy.workers, int):
+        least, most = spec.strategy.workers
+        yield spec.problem(
+            "strategy.workers",
+            f"[{least}, {most}] asks for an elastic run, which is not built yet",
+            accepted="one number of workers",
+            do=f"--set strategy.workers={most}",
+        )
+
+
+def _strategy(spec: Spec) -> Iterator[Problem]:
+    kind, many = spec.strategy.kind, workers(spec) > 1
+    if kind in ("single", "mirrored") and many:
+        yield spec.problem(
+            "strategy.workers",
+            f"strategy {kind} has one worker; {workers(spec)} came",
+            accepted="1",
+            do="--set strategy.workers=1, or use strategy.kind horovod or multiworker",
+        )
+    if kind in ("single", "horovod") and spec.strategy.devices_per_worker > 1:
+        more = "workers" if kind == "horovod" else "strategy.kind=mirrored"
+        yield spec.problem(
+            "strategy.devices_per_worker",
+            f"strategy {kind} has one device a worker; {spec.strategy.devices_per_worker} came",
+            accepted="1",
+            do=f"ask for more {more} instead" if kind == "horovod" else f"--set {more}",
+        )
+
+
+def _division(spec: Spec) -> Iterator[Problem]:
+    batch, parts = spec.train.global_batch, replicas(spec)
+    if batch % parts:
+        yield spec.problem(
+            "train.global_batch",
+            f"{batch} examples cannot be divided evenly over {parts} replicas"
+            f" ({workers(spec)} workers x {spec.strategy.devices_per_worker} devices)",
+            accepted=f"a multiple of {parts}, such as {_multiples(batch, parts)}",
+        )
+    if spec.sampler is not None and spec.sampler.buffer.size % batch:
+        size = spec.sampler.buffer.size
+        yield spec.problem(
+            "sampler.buffer.size",
+            f"{size} chains cannot be divided evenly over the {batch} places of the global batch",
+            accepted=f"a multiple of train.global_batch ({batch}), such as {_multiples(size, batch)}",
+        )
+
+
+def _multiples(number: int, divisor: int) -> str:
+    below, above = number // divisor * divisor, -(-number // divisor) * divisor
+    return f"{below} or {above}" if below else str(above)
+
+
+def _fits(spec: Spec) -> bool:
+    """Whether the objective can train the model, as far as it is known."""
+    known, kind = spec.model.objectives, spec.objective.kind
+    return not known or ":" in kind or kind in known
+
+
+def _objective(spec: Spec) -> Iterator[Problem]:
+    model, objective = spec.model, spec.objective
+    if not _fits(spec):
+        yield spec.problem(
+            "objective.kind",
+            f"{objective.kind} cannot train model {model.kind}",
+            accepted=listing(model.objectives) + ", or package.module:Attribute",
+            do="leave objective: out for the default",
+        )
+    elif objective.needs_classes:
+        yield from _classes(spec)
+
+
+def _classes(spec: Spec) -> Iterator[Problem]:
+    there, most = spec.data.classes, spec.model.classes
+    if there is None:
+        came = f"missing: objective {spec.objective.kind} needs the number of classes"
+        yield spec.problem("data.classes", came, do="add classes")
+    elif most is not None and there > most:
+        came = f"{there} classes are more than model {spec.model.kind} tells apart"
+        yield spec.problem("data.classes", came, accepted=f"at most {most}")
+
+
+def _sampler(spec: Spec) -> Iterator[Problem]:
+    objective = spec.objective
+    if objective.needs_sampler and spec.sampler is None:
+        yield spec.problem(
+            "sampler",
+            f"missing: objective {objective.kind} moves chains",
+            accepted="a mapping such as {kind: langevin, steps: 60, step_size: 10.0, noise: 0.005}",
+        )
+    elif (
+        not objective.needs_sampler and ":" not in objective.kind and spec.sampler is not None and _fits(spec)
+    ):
+        came = f"objective {objective.kind} has no chains to move"
+        yield spec.problem("sampler", came, do="remove sampler:")
+    if spec.samples is not None and not spec.model.samples:
+        came = f"model {spec.model.kind} is a classifier: it draws no samples"
+        yield spec.problem("samples", came, do="remove samples:")
+
+
+def _data(spec: Spec) -> Iterator[Problem]:
+    if refusal := spec.model.refusal(spec.data.shape):
+        size = " x ".join(map(str, spec.data.shape))
+        resizes = "image_size" in type(spec.data).model_fields
+        path, do = ("data.image_size", "--set data.image_size=28") if resizes else ("data.shape", "")
+        yield spec.problem(path, f"model {spec.model.kind}: {refusal}; {size} came", do=do)
+    if spec.model.kind == "ebm" and spec.data.range != (-1.0, 1.0):
+        low, high = spec.data.range
+        yield spec.problem(
+            "data.range",
+            f"[{low:g}, {high:g}] does not fit the chains of an energy-based model, which live in [-1, 1]",
+            accepted="[-1, 1]",
+            do="--set 'data.range=[-1, 1]'",
+        )
+
+
+def _best(spec: Spec) -> Iterator[Problem]:
+    """The metric that picks the best checkpoint must be one that is measured."""
+    best, path = spec.checkpoint.keep_best, "checkpoint.keep_best.metric"
+    if best is None:
+        return
+    split, _, name = best.metric.partition("/")
+    known = spec.objective.metrics if split == "train" else spec.objective.validation_metrics
+    if split == "validation" and spec.data.examples()[1] == 0:
+        yield spec.problem(path, f"{best.metric}: there are no held-out examples")
+    elif known and name not in known:
+        names = [f"{split}/{one}" for one in known]
+        close = nearest(best.metric, names)
+        came = f"objective {spec.objective.kind} has no {best.metric}"
+        yield spec.problem(path, came, accepted=listing(names), do=f"did you mean {close}?" if close else "")
+
+
+RULES: tuple[Rule, ...] = (_not_built, _strategy, _division, _objective, _sampler, _data, _best)

@@ -1,0 +1,72 @@
+"""The text of a job file."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from lehr.errors import LehrError, SpecError, letter
+from lehr.spec.place import nearest
+from lehr.spec.secrets import looks_like
+
+LARGEST = 1 << 20  # bytes; a job file fits a screen
+
+
+def text(path: str) -> str:
+    """The text of a job file, from a local path or a URL.
+
+    Raises:
+        SpecError: nothing is there, or it is no text.
+    """
+    if what := looks_like(path):
+        raise SpecError(
+            letter("the job file's path", f"this looks like {what}", do="give the store its secrets apart")
+        )
+    data = _remote(path) if "://" in path else _local(Path(path))
+    if len(data) > LARGEST:
+        raise SpecError(letter(path, f"{len(data):,} bytes are too many for a job file"))
+    if b"\0" in data:
+        raise SpecError(letter(path, "a binary file", accepted="a YAML file in UTF-8"))
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        came = f"not UTF-8: byte 0x{data[error.start]:02x} cannot be read"
+        raise SpecError(letter(f"{path}:{line}", came, do="save the file as UTF-8")) from None
+
+
+def _local(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except IsADirectoryError:
+        raise SpecError(
+            letter(str(path), "a folder", accepted="a YAML file", do=_suggestion(path, ""))
+        ) from None
+    except FileNotFoundError:
+        raise SpecError(letter(str(path), "no such file", do=_suggestion(path.parent, path.name))) from None
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            letter(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        ) from None
+
+
+def _suggestion(folder: Path, name: str) -> str:
+    """The job file in `folder` that was meant, or those that are there."""
+    try:
+        found = sorted(path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError:
+        return ""
+    if close := nearest(name, found):
+        return f"did you mean {folder / close}?"
+    return f"there are {', '.join(found[:8])}" if found else ""
+
+
+def _remote(url: str) -> bytes:
+    from lehr import store
+
+    folder, _, name = url.rpartition("/")
+    try:
+        return store.connect(folder).read(name)
+    except LehrError as error:
+        raise SpecError(letter(url, f"cannot be read: {error}")) from error

@@ -1,0 +1,1 @@
+"""Views of the journal that other systems show: Weights & Biases."""

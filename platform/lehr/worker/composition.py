@@ -1,0 +1,74 @@
+"""What a worker does, from the plan to the outcome."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import keras
+
+from lehr import store as stores
+from lehr.errors import DivergenceError
+from lehr.journal import claim_attempt
+from lehr.plan import Plan
+from lehr.store import Store
+from lehr.strategies import devices
+from lehr.strategies.guard import agree
+from lehr.strategies.strategy import Strategy, make
+from lehr.worker.clock import StopRequest
+from lehr.worker.life import Life
+from lehr.worker.outcome import Outcome
+
+
+def main(plan: Plan, *, storage: Store | None = None, stop: Callable[[], bool] | None = None) -> Outcome:
+    """Train `plan` on this worker until it is done, stopped or diverged.
+
+    Which worker this is comes from the environment (HOROVOD_*, TF_CONFIG). The run goes on from its newest
+    good checkpoint if it has one; there is no resume flag.
+
+    Args:
+        plan: the job with every number resolved.
+        storage: where runs live; by default what `plan.spec.storage` names.
+        stop: asked before each step; true means: finish the step, make a checkpoint, return.
+
+    Raises:
+        LehrError: what stands in the way, as a letter.
+    """
+    devices.configure(threads=plan.threads_per_worker, devices=plan.devices_per_worker)
+    keras.config.set_dtype_policy(plan.spec.train.precision)
+    base = storage if storage is not None else stores.connect(plan.spec.storage, plan.storage_options())
+    run = base.below(plan.run_id)
+    request = StopRequest(stop)
+    strategy = make(plan.spec.strategy.kind, devices=plan.devices_per_worker)
+    attempt = agree(strategy, [claim_attempt(run) if strategy.rank == 0 else 0])[0]
+    with _terminated(request):
+        try:
+            return _live(plan, run, strategy, attempt, request)
+        finally:
+            strategy.close()
+
+
+def _live(plan: Plan, run: Store, strategy: Strategy, attempt: int, request: StopRequest) -> Outcome:
+    life = Life(plan, run, strategy, attempt, request)
+    try:
+        return life.train()
+    except DivergenceError as error:
+        return life.end("diverged", message=str(error))
+    except BaseException as error:
+        life.fail(error)
+        raise
+
+
+@contextmanager
+def _terminated(request: StopRequest) -> Iterator[None]:
+    """SIGTERM means: finish the step, make a checkpoint, leave. Signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: request.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

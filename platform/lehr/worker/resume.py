@@ -1,0 +1,53 @@
+"""Where a life starts: the newest good checkpoint, another run's weights, or the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lehr import checkpoint
+from lehr import store as stores
+from lehr.checkpoint.manifest import Manifest
+from lehr.errors import UserError, letter
+from lehr.plan import Plan
+from lehr.store import Store
+from lehr.strategies.guard import agree
+from lehr.strategies.strategy import Strategy
+from lehr.worker.build import Built
+from lehr.worker.state import assign, named_weights
+
+Tell = Callable[..., Any]
+
+
+def resume(plan: Plan, run: Store, strategy: Strategy, built: Built, tell: Tell) -> tuple[Manifest | None, dict[str, Any]]:
+    """Put the newest good checkpoint into `built`; rank 0 chooses and verifies, the others follow.
+
+    Returns:
+        The manifest resumed from and its progress, or (None, {}) for a start from the seed.
+    """
+    found = checkpoint.newest(run, spec_hash=plan.spec_hash) if strategy.rank == 0 else None
+    for name, reason in found.skipped if found else []:
+        tell("checkpoint_skipped", checkpoint=name, reason=reason)
+    chosen = found.manifest if found else None
+    step, attempt = agree(strategy, [chosen.step, chosen.attempt] if chosen else [0, 0])
+    if attempt == 0:
+        return None, {}
+    manifest = chosen or checkpoint.read_manifest(run, step, attempt)
+    first = strategy.rank * plan.batch_per_worker
+    state = checkpoint.load(run, manifest, first_slot=first, slots=plan.batch_per_worker)
+    built.snapshot.put(state)
+    return manifest, state.progress
+
+
+def initialise(plan: Plan, built: Built, tell: Tell) -> None:
+    """Take the weights, and only them, of the run that `init_from` names."""
+    node = plan.spec.init_from
+    if node is None:
+        return
+    source = stores.connect(node.run, plan.storage_options())
+    found = checkpoint.newest(source, step=None if node.step == "latest" else node.step)
+    if found.manifest is None:
+        raise UserError(letter("init_from.run", f"{node.run} has no checkpoint", do="see `lehr checkpoints`"))
+    state = checkpoint.load(source, found.manifest, first_slot=0, slots=0)
+    assign(named_weights(built.model), state.weights, what="weights of init_from")
+    tell("initialised_from", run=node.run, checkpoint=found.manifest.name)

@@ -1,0 +1,60 @@
+"""What all tests share: where real data lies, what the markers mean, a clean environment.
+
+Markers: `slow` more than about ten seconds, `system` starts other processes, `data` needs the data folder.
+Quick tests run first, then slow ones, then system tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
+
+pytest_plugins = ["ci"]  # a skip is a failure there
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Other jobs may share the machine, so time is no property of an example; CI runs the same examples each time.
+settings.register_profile("lehr", deadline=None, derandomize=os.environ.get("CI") in ("1", "true"))
+settings.load_profile("lehr")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real data: LEHR_TEST_DATA, or shared/data beside the repository; skips without it.
+
+    In CI the skip counts as a failure.
+    """
+    folder = Path(os.environ.get("LEHR_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"no data in {folder}: set LEHR_TEST_DATA to a folder with mnist/ and fashion-mnist/")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads the user's settings or touches their cache; processes that tests start inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LEHR_DATA", raising=False)
+        patch.setenv("LEHR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark and fixture of real data go together, and cheap tests go first."""
+    for item in items:
+        names = getattr(item, "fixturenames", [])
+        if "data_root" in names:
+            item.add_marker("data")
+        elif item.get_closest_marker("data"):
+            names.append("data_root")
+    items.sort(key=lambda item: 2 * _is(item, "system") + _is(item, "slow"))
+
+
+def _is(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None

@@ -1,0 +1,192 @@
+"""Where a store leads to, what is said when it leads nowhere, and what only folders have."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from lehr import store as stores
+from lehr.errors import StorageError, UserError
+from lehr.store import connect, probe
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_relative_folder_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = connect("runs")
+    monkeypatch.chdir("/")
+    store.write("a/k", b"1")
+    assert (tmp_path / "runs/a/k").read_bytes() == b"1"
+    assert store.url == str(tmp_path / "runs")
+    assert connect(store.url).read("a/k") == b"1"
+    assert store.local_path("a/k") == tmp_path / "runs/a/k"
+
+
+def test_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    connect("~/runs").write("k", b"1")
+    assert (tmp_path / "runs/k").exists()
+
+
+def test_a_file_url_is_the_same_folder(tmp_path: Path) -> None:
+    connect(f"file://{tmp_path}/").write("k", b"1")
+    assert connect(str(tmp_path)).read("k") == b"1"
+    assert connect(f"file://{tmp_path}/").url == f"file://{tmp_path}"
+
+
+def test_connecting_writes_nothing(tmp_path: Path) -> None:
+    connect(str(tmp_path / "new")).list()
+    assert files(tmp_path) == []
+
+
+def test_connecting_to_an_object_store_asks_nothing_of_the_network() -> None:
+    store = connect("s3://bucket/prefix", {"endpoint_url": "http://127.0.0.1:1", "key": "k", "secret": "s"})
+    assert store.below("run").url == "s3://bucket/prefix/run"
+    assert store.local_path("k") is None
+
+
+def test_an_unknown_scheme_is_told() -> None:
+    with pytest.raises(UserError, match=r"foo://x: Protocol not known: foo\n  accepted: .*s3://bucket"):
+        connect("foo://x")
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"gs://b/p: .*gcsfs.*\n  do: pip install 'lehr\[gcs\]'"):
+        connect("gs://b/p")
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a//b", "a/", "../a", "a/./b", "a/../../b"])
+def test_what_is_no_key_is_our_own_mistake(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="is no key"):
+        connect(str(tmp_path)).write(key, b"1")
+    assert files(tmp_path) == []
+
+
+def test_probing_leaves_nothing(tmp_path: Path) -> None:
+    probe(connect(str(tmp_path / "new")))
+    assert files(tmp_path) == ["new"]
+
+
+def test_probing_tells_why_it_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file: cannot be written: (.|\n)*do: name another with --storage"):
+        probe(connect(str(tmp_path / "file")))
+
+
+def test_a_key_below_a_key_cannot_be_written(tmp_path: Path) -> None:
+    store = connect(str(tmp_path))
+    store.write("a", b"1")
+    for change in (store.write, store.create, store.append):
+        with pytest.raises(StorageError, match="could not"):
+            change("a/b", b"2")
+    store.delete("a/b")
+    assert store.read("a") == b"1"
+
+
+def test_a_write_that_fails_leaves_the_old_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(str(tmp_path))
+    store.write("a/k", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for change in (store.write, store.create):
+        with pytest.raises(StorageError, match=r"a/.: could not .* No space left"):
+            change("a/k" if change == store.write else "a/n", b"new")
+    assert files(tmp_path) == ["a", "a/k"]
+    assert store.read("a/k") == b"old"
+
+
+def test_an_append_that_fails_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(str(tmp_path))
+    store.append("k", b"one\n")
+    write = os.write
+
+    def nearly_full(descriptor: int, data: bytes) -> int:
+        if len(data) > 3:
+            return write(descriptor, data[:-3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", nearly_full)
+        with pytest.raises(StorageError, match="No space left"):
+            store.append("k", b"two two two\n")
+    assert store.read("k") == b"one\n"
+    store.append("k", b"three\n")
+    assert store.read("k") == b"one\nthree\n"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_create_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*args: str) -> None:
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = connect(str(tmp_path))
+    assert store.create("k", b"1") is True
+    assert store.create("k", b"2") is False
+    assert store.read("k") == b"1"
+    assert files(tmp_path) == ["k"]
+
+
+def test_folders_without_keys_go(tmp_path: Path) -> None:
+    store = connect(str(tmp_path / "root"))
+    store.write("a/b/c/k", b"1")
+    store.write("a/k", b"1")
+    store.delete("a/b/c/k")
+    assert files(tmp_path) == ["root", "root/a", "root/a/k"]
+    store.delete("a/k")
+    assert files(tmp_path) == ["root"]
+
+
+def test_what_a_killed_writer_left_is_no_key_and_goes_with_the_folder(tmp_path: Path) -> None:
+    store = connect(str(tmp_path))
+    store.write("a/k", b"1")
+    rest = tmp_path / "a" / f"{stores._TEMPORARY}left"
+    rest.write_bytes(b"half")
+    assert store.list() == ["a/k"]
+    store.delete("a/never")
+    assert rest.exists(), "a folder with keys is left alone"
+    store.delete("a/k")
+    assert files(tmp_path) == []
+
+
+def test_a_writer_outlives_the_tidying_of_its_folder(tmp_path: Path) -> None:
+    store = connect(str(tmp_path))
+    stop = threading.Event()
+
+    def tidy() -> None:
+        while not stop.is_set():
+            store.delete("a/b/other")
+
+    tidier = threading.Thread(target=tidy)
+    tidier.start()
+    try:
+        for i in range(100):
+            store.write(f"a/b/{i}", b"1")
+            assert store.create("a/b/new", b"1")
+            store.append("a/b/log", b"1")
+            for key in ("a/b/new", "a/b/log", f"a/b/{i}"):
+                assert store.read(key) == b"1"
+                store.delete(key)
+    finally:
+        stop.set()
+        tidier.join()
+
+
+def test_a_replaced_file_keeps_the_users_permissions_mask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        connect(str(tmp_path)).write("k", b"1")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "k").stat().st_mode & 0o777 == 0o640

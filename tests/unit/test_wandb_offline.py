@@ -1,0 +1,153 @@
+"""W&B's own offline file, decoded with W&B's own messages, holds exactly the journal's points."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jobs
+import numpy as np
+import pytest
+import wandb_file
+
+from lehr import journal as journals
+from lehr.journal import Journal
+from lehr.plan import Plan
+from lehr.store import Store, connect
+from lehr.tracking.tracker import Background
+from lehr.tracking.wandb import Wandb, identity, key, mode
+
+OFFLINE = "tracking.wandb={project: lehr, mode: offline, tags: [a, b], notes: why}"
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.wandb"))
+
+
+def points(run: Store, attempt: int) -> list[dict[str, Any]]:
+    """What the journal says, as rows."""
+    entries = journals.read_attempt(run, attempt)
+    return [{"step": e["step"], **e["values"]} for e in entries if e["type"] == "metrics"]
+
+
+def live(plan: Plan, run: Store, attempt: int, start: int, steps: int) -> None:
+    """An attempt of `steps` steps, told to journal and W&B as a worker does it."""
+    journal, tracker = Journal(run, attempt), Background(Wandb(run))
+    entry = journal.start(start)
+    tracker.start(plan, attempt)
+    tracker.record(entry)
+    for step in range(start + 1, start + steps + 1):
+        values = {"train/loss": 1.0 / step, "time/step_s": np.float32(0.1), "odd": [np.nan, np.inf, -np.inf][step % 3]}
+        tracker.record(journal.metrics(step, values))
+        if step % 5 == 0:
+            tracker.record(journal.metrics(step, {"validation/loss": 2.0 / step}))
+    tracker.record(journal.end(start + steps, "completed"))
+    journal.close()
+    tracker.close()
+    assert tracker.problem is None
+
+
+def test_two_attempts_hold_their_journals_points_under_one_id(tmp_path: Path) -> None:
+    plan = jobs.plan(jobs.EBM, OFFLINE, run_id="a.run")
+    run = jobs.storage(tmp_path).below(plan.run_id)
+    live(plan, run, 1, 0, 12)
+    time.sleep(1.1)  # W&B names folders by the second
+    live(plan, run, 2, 10, 3)
+    found = files(tmp_path)
+    assert [file.name for file in found] == ["run-a-run.wandb"] * 2
+    for attempt, file in enumerate(found, start=1):
+        np.testing.assert_equal(wandb_file.rows(file), points(run, attempt))
+        config = wandb_file.config(file)
+        assert config["attempt"] == attempt
+        assert config["spec_hash"] == plan.spec_hash
+        assert config["sampler"]["steps"] == plan.spec.sampler.steps
+        assert config["plan"]["steps"] == plan.steps
+    assert len(points(run, 1)) == 14  # 12 of training, 2 of validation
+
+
+def test_no_secret_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "canary-5d41402abc4b2a76b9719d911017c592aa")
+    wandb = "tracking.wandb={project: lehr, mode: offline, api_key: 'env:CANARY'}"
+    plan = jobs.plan(jobs.EBM, wandb, "storage_options={key: 'env:CANARY'}")
+    run = jobs.storage(tmp_path).below(plan.run_id)
+    live(plan, run, 1, 0, 2)
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert b"canary-5d41" not in file.read_bytes(), file
+
+
+def test_a_store_without_files_gets_them_at_the_end() -> None:
+    plan = jobs.plan(jobs.EBM, OFFLINE)
+    run = connect("memory://wandb-test").below(plan.run_id)
+    live(plan, run, 1, 0, 3)
+    [name] = [name for name in run.list("wandb") if name.endswith(".wandb")]
+    assert run.read(name).startswith(b":W&B")
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import jobs
+from lehr.tracking.wandb import Wandb
+plan = jobs.plan(jobs.EBM, {offline!r})
+tracker = Wandb(jobs.storage(Path({folder!r})).below(plan.run_id))
+tracker.start(plan, 1)
+for step in range(1, 2000):
+    tracker.record({{"type": "metrics", "step": step, "values": {{"train/loss": 1.0 / step}}}})
+    print(step, flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_after_a_kill_the_file_holds_a_beginning(tmp_path: Path) -> None:
+    tests = str(Path(__file__).parents[1])
+    program = PROGRAM.format(tests=tests, offline=OFFLINE, folder=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 150:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.communicate()
+    [file] = files(tmp_path)
+    deadline = time.monotonic() + 20
+    while not wandb_file.rows(file) and time.monotonic() < deadline:
+        time.sleep(0.5)  # wandb-core, a process of its own, writes what it was given
+    found = wandb_file.rows(file)
+    assert 0 < len(found) <= 2000
+    assert found == [{"step": step, "train/loss": pytest.approx(1.0 / step)} for step in range(1, len(found) + 1)]
+
+
+class Node:
+    """The spec's `tracking.wandb`, as far as the mode needs it."""
+
+    def __init__(self, mode: str, api_key: str | None = None) -> None:
+        self.mode, self.api_key = mode, api_key
+
+
+def test_auto_is_online_only_where_a_key_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert mode(Node("auto")) == "offline"
+    assert mode(Node("online")) == "online"
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password from-netrc\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert (mode(Node("auto")), key(Node("auto"))) == ("online", "from-netrc")
+    monkeypatch.setenv("WANDB_API_KEY", "from-environment")
+    assert key(Node("auto")) == "from-environment"
+    monkeypatch.setenv("MINE", "from-reference")
+    assert key(Node("auto", "env:MINE")) == "from-reference"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert mode(Node("auto")) == "offline"
+
+
+def test_ids_are_what_wandb_takes() -> None:
+    assert identity("ebm.digits/2: a") == "ebm-digits-2--a"
+    assert len(identity("x" * 100)) == 64
