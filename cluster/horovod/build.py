@@ -102,8 +102,18 @@ def fail(what: str, do: str) -> NoReturn:
 def command(
     *words: str, what: str, variables: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> None:
-    """Run a command to its end; its output is the user's to see. `what` names it when it fails."""
-    if subprocess.run(words, env=variables, cwd=folder).returncode:
+    """Run a command to its end. What it says is shown only when it fails; `what` names it then."""
+    said = subprocess.run(
+        words,
+        env=variables,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if said.returncode:
+        print(said.stdout, file=sys.stderr)
         fail(f"{what} failed", "see the output above")
 
 
@@ -160,10 +170,12 @@ def source(into: Path) -> Path:
             f"the sources of horovod {VERSION} have sha256 {found}, not {SOURCE_SHA256}",
             "do not use them; ask why",
         )
-    # Python before 3.11.4 knows no filters; the sum above has vouched for what is inside.
-    safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(path) as archive:
-        archive.extractall(into, **safely)
+        # Python before 3.11.4 knows no filters; the sum above has vouched for what is inside.
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(into, filter="data")
+        else:
+            archive.extractall(into)
     folder = into / f"horovod-{VERSION}"
     apply_patches(folder)
     return folder

@@ -162,20 +162,16 @@ def ray(found: Mapping[str, Any]) -> Finding:
 
 
 def wandb_key_place(environment: Mapping[str, str], home: Path) -> str | None:
-    """Where W&B would find a key (never the key), or None. The order is W&B's own."""
-    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
-        if environment.get(name):
-            return f"environment variable {name}"
-    host = urlsplit(environment.get("WANDB_BASE_URL", WANDB_HOST)).netloc
-    files = [Path(environment["NETRC"])] if "NETRC" in environment else [home / ".netrc", home / "_netrc"]
-    for file in files:
-        try:
-            login = netrc.netrc(str(file)).authenticators(host)
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if login and login[2]:
-            return f"{file} ({host})"
-    return None
+    """Where a run would find a W&B key (never the key), or None: the places where `tracking.wandb` looks."""
+    if environment.get("WANDB_API_KEY"):
+        return "environment variable WANDB_API_KEY"
+    host = urlsplit(environment.get("WANDB_BASE_URL", WANDB_HOST)).hostname or ""
+    file = home / ".netrc"
+    try:
+        login = netrc.netrc(str(file)).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return f"{file} ({host})" if login and login[2] else None
 
 
 def wandb(environment: Mapping[str, str], home: Path) -> Finding:

@@ -34,7 +34,8 @@ class StoreSuite:
         assert store.size("k") == 5
 
     @pytest.mark.parametrize(
-        ("start", "end"), [(0, 3), (3, None), (None, 4), (10, 20), (5, 5), (len(BYTES) - 2, len(BYTES) + 9), (10**6, None)]
+        ("start", "end"),
+        [(0, 3), (3, None), (None, 4), (10, 20), (5, 5), (len(BYTES) - 2, len(BYTES) + 9), (10**6, None)],
     )
     def test_ranges_are_those_of_bytes(self, store: Store, start: int | None, end: int | None) -> None:
         store.write("k", BYTES)

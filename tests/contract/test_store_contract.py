@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import fsspec
 import pytest
-from contract.store_suite import StoreSuite
-from fakes import Below, FailingStore, MemoryStore
 from fsspec.implementations.memory import MemoryFileSystem
 
+from contract.store_suite import StoreSuite
+from fakes import Below, FailingStore, MemoryStore
 from lehr.store import Store, connect
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from lehr import store as stores
 from lehr.errors import StorageError, UserError
 from lehr.store import connect, probe
+from lehr.store.folder import ABANDONED_S
+from lehr.store.objects import TEMPORARY
 
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_a_relative_folder_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_is_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = connect("runs")
     monkeypatch.chdir("/")
@@ -91,7 +95,9 @@ def test_a_key_below_a_key_cannot_be_written(tmp_path: Path) -> None:
     assert store.read("a") == b"1"
 
 
-def test_a_write_that_fails_leaves_the_old_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_old_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = connect(str(tmp_path))
     store.write("a/k", b"old")
 
@@ -138,6 +144,31 @@ def test_create_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert files(tmp_path) == ["k"]
 
 
+def test_what_cannot_be_listed_is_no_emptiness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(str(tmp_path))
+    store.write("a/b/k", b"1")
+    look = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("/b"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for ask in (lambda: store.list(), lambda: store.list("a/b"), lambda: store.folders("a/b")):
+        with pytest.raises(StorageError, match="could not list it: PermissionError"):
+            ask()
+
+
+def test_a_linked_folder_is_a_folder(tmp_path: Path) -> None:
+    connect(str(tmp_path / "elsewhere")).write("k", b"1")
+    store = connect(str(tmp_path / "runs"))
+    store.write("here/k", b"1")
+    (tmp_path / "runs/there").symlink_to(tmp_path / "elsewhere")
+    assert store.folders() == ["here", "there"]
+    assert store.below("there").list() == ["k"]
+
+
 def test_folders_without_keys_go(tmp_path: Path) -> None:
     store = connect(str(tmp_path / "root"))
     store.write("a/b/c/k", b"1")
@@ -151,13 +182,23 @@ def test_folders_without_keys_go(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_no_key_and_goes_with_the_folder(tmp_path: Path) -> None:
     store = connect(str(tmp_path))
     store.write("a/k", b"1")
-    rest = tmp_path / "a" / f"{stores._TEMPORARY}left"
+    rest = tmp_path / "a" / f"{TEMPORARY}left"
     rest.write_bytes(b"half")
+    long_ago = time.time() - 2 * ABANDONED_S
+    os.utime(rest, (long_ago, long_ago))
     assert store.list() == ["a/k"]
     store.delete("a/never")
     assert rest.exists(), "a folder with keys is left alone"
     store.delete("a/k")
     assert files(tmp_path) == []
+
+
+def test_what_a_living_writer_writes_is_left_alone(tmp_path: Path) -> None:
+    store = connect(str(tmp_path))
+    store.write("a/k", b"1")
+    (tmp_path / "a" / f"{TEMPORARY}now").write_bytes(b"half")
+    store.delete("a/k")
+    assert len(files(tmp_path)) == 2
 
 
 def test_a_writer_outlives_the_tidying_of_its_folder(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from lehr.checkpoint import State
 from lehr.launch import admission, local
 
-BIAS, ODD = 1e-3, 1e-3
+BIAS, ODD = 1e-4, 1e-3
 STRATEGIES = {
     "mirrored-2": "strategy={kind: mirrored, devices_per_worker: 2}",
     "multiworker-2": "strategy={kind: multiworker, workers: 2}",

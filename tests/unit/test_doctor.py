@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lehr import doctor
 from lehr.cli import doctor as command
+from lehr.tracking import wandb as tracker
 
 HOROVOD = {"version": "0.28.1", "gloo": True, "nccl": False, "mpi": False, "tensorflow": "2.21.0"}
 TENSORFLOW = {"version": "2.21.0", "gpus": 0, "cuda": True}
@@ -113,6 +115,23 @@ def test_wandb_key_is_found_and_never_said(tmp_path: Path) -> None:
     assert secret not in f"{inherited} {named}"
     elsewhere = doctor.wandb({"WANDB_BASE_URL": "https://wandb.example.org"}, tmp_path)
     assert elsewhere.state == "optional"
+
+
+@pytest.mark.parametrize("variable", [None, "WANDB_API_KEY", "WANDB_BASE_URL"])
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_wandb_key_is_found_where_the_tracker_finds_it(
+    variable: str | None, logged_in: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "https://wandb.example.org" if "URL" in variable else "a" * 40)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if logged_in:
+        (tmp_path / ".netrc").write_text(f"machine api.wandb.ai login user password {'b' * 40}\n")
+        (tmp_path / ".netrc").chmod(0o600)
+    place = doctor.wandb_key_place(os.environ, tmp_path)
+    assert (place is None) == (tracker.key(SimpleNamespace(api_key=None)) is None)
 
 
 def test_wandb_without_a_key_is_offline_and_optional(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import typer
 
 
 def doctor(
-    storage: Annotated[str, typer.Option(metavar="URL", help="Storage to try: a folder or a URL.")] = "runs",
+    storage: Annotated[
+        str, typer.Option(metavar="URL", envvar="LEHR_STORAGE", help="Storage to try: a folder or a URL.")
+    ] = "runs",
 ) -> None:
-    """Say what this machine has and lacks for a run, and what to do about it.
+    """Say what this machine has and lacks, and what to do.
 
     Exit code 1 when something that `make run` needs is missing.
     """

@@ -203,5 +203,3 @@ def _next(plan: Plan, outcome: Outcome) -> list[tuple[str, str]]:
     if plan.spec.sampler is not None and outcome.status == "completed":
         steps.append(("sample", f"lehr sample {plan.run_id} --count 64 --steps 1000"))
     return steps
-
-

@@ -74,8 +74,11 @@ def _explain(error: Any, run: Store) -> LehrError:
         return inner
     reason = str(inner).strip().splitlines()
     return LaunchError(
-        letter("ray", f"the workers could not be started ({reason[-1] if reason else type(error).__name__})",
-               do="`lehr doctor` tells what is missing; --local trains without Ray")
+        letter(
+            "ray",
+            f"the workers could not be started ({reason[-1] if reason else type(error).__name__})",
+            do="`lehr doctor` tells what is missing; --local trains without Ray",
+        )
     )
 
 

@@ -54,7 +54,8 @@ class Distributed:
 
     def sum(self, tensors: list[Any]) -> list[Any]:
         context = tf.distribute.get_replica_context()
-        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+        # An input of the program has no device yet, and the exchange asks for one: identity gives it the replica's.
+        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.identity(tensor) for tensor in tensors]))
 
     def apply(self, optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
         optimizer.apply(gradients, variables)

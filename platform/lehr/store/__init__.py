@@ -1,0 +1,13 @@
+"""Where a run is kept: keys and bytes, on anything that fsspec has a filesystem for.
+
+    connect(url, options) -> Store            a folder, file://, memory://, s3://, gs://, ...
+    probe(store)                              write, read and delete a small key, or say why not
+
+Nothing here assumes folders, renames or local paths: an object store has none. A key is a relative,
+`/`-separated string; paths are strings because a URL's double slash collapses in `Path`.
+"""
+
+from lehr.store.connection import connect, probe
+from lehr.store.store import Store
+
+__all__ = ["Store", "connect", "probe"]
