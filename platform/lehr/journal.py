@@ -25,7 +25,15 @@ from lehr.store import Store
 Entry = dict[str, Any]
 TAIL_BYTES = 64 << 10
 EVENT_PATIENCE_S = 2.0  # that the caller of `event` waits for it to be stored
+CLOSE_PATIENCE_S = 10.0  # with a store that fails while the last entries are to be stored
 _FILE = re.compile(r"journal/attempt-(\d+)\.jsonl")
+_HEAD = {"type", "time", "attempt", "step"}
+_FIELDS = {
+    "start": _HEAD | {"from_step"},
+    "metrics": _HEAD | {"values"},
+    "event": _HEAD | {"event"},
+    "end": _HEAD | {"outcome"},
+}
 _NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -121,13 +129,16 @@ class Journal:
             done = self._changed.wait_for(lambda: self._tried >= mine or not self._open, timeout_s)
             return done and self.problem is None and not self._pending
 
-    def close(self) -> None:
-        """Store the rest and end. A store that fails to the last loses it; `problem` says why."""
-        self.flush()
+    def close(self, patience_s: float = CLOSE_PATIENCE_S) -> None:
+        """Store the rest and end. A store that fails for so long loses it; `problem` says why."""
+        until, pause_s = time.monotonic() + patience_s, 0.05
+        while not self.flush(patience_s) and time.monotonic() < until:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
         with self._changed:
             self._open = False
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(patience_s)
 
     def _event(self, fields: Entry) -> Entry:
         entry = self._add(fields)
@@ -208,10 +219,11 @@ def _entry(line: bytes) -> Entry | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(entry, dict) or not {"type", "time", "attempt", "step"} <= entry.keys():
+    wanted = _FIELDS.get(str(entry.get("type"))) if isinstance(entry, dict) else None
+    if wanted is None or not wanted <= entry.keys():
         return None
     return _decoded(entry)
 
 
 def _decoded(entry: Entry) -> Entry:
-    return entry | {"values": numbers(entry["values"])} if "values" in entry else entry
+    return entry | {"values": numbers(entry["values"])} if entry["type"] == "metrics" else entry

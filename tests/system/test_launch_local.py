@@ -10,10 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-import jobs
 import psutil
 import pytest
 
+import jobs
 from lehr.errors import LaunchError, UserError
 from lehr.launch import local
 from lehr.plan import Plan
@@ -92,7 +92,8 @@ def test_workers_end_with_their_launcher(storage: Store) -> None:
     program = (
         "import sys, jobs, pathlib; from lehr.launch import local;"
         "plan = jobs.plan(jobs.LENET, 'strategy={kind: horovod, workers: 2}');"
-        "local.spawn(plan, jobs.storage(pathlib.Path(sys.argv[1])), worker='launch_workers:wait_to_be_killed')"
+        "storage = jobs.storage(pathlib.Path(sys.argv[1]));"
+        "local.spawn(plan, storage, worker='launch_workers:wait_to_be_killed')"
     )
     launcher = subprocess.Popen([sys.executable, "-c", program, storage.url])
     run = storage.below("lenet")

@@ -1,4 +1,4 @@
-"""The same through Ray Train on an embedded cluster. One test a cluster: starting Ray takes most of the time."""
+"""Workers through Ray Train: on a cluster of the run's own, and on one that was there before."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-import jobs
 import pytest
 
+import jobs
 from lehr.errors import LaunchError, UserError
 from lehr.launch import train
 from lehr.plan import Plan

@@ -62,6 +62,7 @@ class Follower:
         self._before = attempts
         self._attempt, self._offset = attempts + 1, 0
         self._steps: deque[tuple[float, int]] = deque()
+        self._measured = (0, 0)  # attempt, and its first step: the one after it is compiled first
         self.seen = Seen(step=step or 0, checkpoint_step=step)
 
     def look(self) -> list[str]:
@@ -82,12 +83,14 @@ class Follower:
             return  # left by an earlier driver
         seen = self.seen
         seen.status, seen.attempt, seen.step = told.status, told.attempt, told.step
-        self._measure(seen.step)
+        if self._measured[0] != told.attempt:
+            self._measured = (told.attempt, told.step)
+            self._steps.clear()
+        if told.status == "running" and told.step > self._measured[1]:
+            self._measure(told.step)
 
     def _measure(self, step: int) -> None:
         steps, now = self._steps, self._now()
-        if steps and (step < steps[-1][1] or self.seen.status != "running"):
-            steps.clear()
         if not steps or step > steps[-1][1]:
             steps.append((now, step))
         while len(steps) > 2 and now - steps[0][0] > WINDOW_S:

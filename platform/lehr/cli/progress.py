@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from lehr.cli.columns import duration
 from lehr.cli.following import Follower, Seen
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Terminal:
 
     def __init__(self, plan: Plan, run: Store) -> None:
         self._plan, self._run = plan, run
+        self._dashboards = dashboards(plan, run)
         self._follower = Follower(run)
         self._live: Live | None = None
         self._began = self._looked = self._printed = time.monotonic()
@@ -84,7 +86,8 @@ class Terminal:
         self._show(self._follower.look())
         self._stop()
         took = time.monotonic() - self._began
-        print(summary(self._plan, self._run.url, self._follower.seen, outcome, took_s=took), flush=True)
+        said = summary(self._plan, self._run.url, outcome, places=self._dashboards, took_s=took)
+        print(said, flush=True)
         if outcome.status == "diverged":
             return 1
         return 128 + signal if outcome.status == "stopped" and signal is not None else 0
@@ -108,7 +111,8 @@ class Terminal:
         bar = ProgressBar(total=self._plan.steps, completed=seen.step, width=30)
         top.add_row(headline(self._plan, seen), bar, pace(self._plan, seen))
         rows = Table.grid(padding=(0, 2))
-        for name, text in details(self._plan, self._run.url, seen, now=time.time()):
+        logs = ("logs", f"{self._run.url}/logs")
+        for name, text in [*details(seen, now=time.time()), logs, *self._dashboards]:
             rows.add_row(name, text)
         return Group(top, rows)
 
@@ -130,7 +134,7 @@ def pace(plan: Plan, seen: Seen) -> str:
         return ""
     left_s = (plan.steps - seen.step) / seen.steps_per_s
     examples = seen.values.get("rate/examples_per_s", seen.steps_per_s * plan.global_batch)
-    return f"{seen.steps_per_s:.3g} steps/s, {examples:.4g} examples/s, {duration(left_s)} left"
+    return f"{seen.steps_per_s:.3g} steps/s, {examples:.4g} examples/s, {clock(left_s)} left"
 
 
 def metrics(values: dict[str, float]) -> str:
@@ -144,13 +148,12 @@ def metrics(values: dict[str, float]) -> str:
     return "; ".join(parts)
 
 
-def details(plan: Plan, url: str, seen: Seen, *, now: float) -> list[tuple[str, str]]:
-    """The lines below the bar: name and text."""
+def details(seen: Seen, *, now: float) -> list[tuple[str, str]]:
+    """What is said of the training below the bar: name and text."""
     rows = [("metrics", metrics(seen.values) or "none yet"), ("checkpoint", checkpoint(seen, now=now))]
     if seen.restarts:
         times = "once" if seen.restarts == 1 else f"{seen.restarts} times"
         rows.append(("attempt", f"{seen.attempt}; workers failed {times}; now from step {seen.from_step}"))
-    rows += [("logs", f"{url}/logs"), *_wandb(plan, url)]
     return rows
 
 
@@ -170,36 +173,59 @@ def line(plan: Plan, seen: Seen) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def duration(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """`0:01:20`."""
     whole = max(0, round(seconds))
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _wandb(plan: Plan, url: str) -> list[tuple[str, str]]:
-    return []
+def dashboards(plan: Plan, run: Store) -> list[tuple[str, str]]:
+    """Where W&B has the run, or how to send it there."""
+    from lehr.tracking import wandb
+
+    node = plan.spec.tracking.wandb
+    if node is None or (how := wandb.mode(node)) == "disabled":
+        return []
+    if how == "online":
+        owner = f"{node.entity}/" if node.entity else ""
+        return [("W&B", f"project {owner}{node.project}, run {wandb.identity(plan.run_id)}")]
+    folder = run.local_path(wandb.FOLDER)
+    if folder is None:
+        return [("W&B", f"offline, in {run.url}/{wandb.FOLDER}: bring it here and give it to wandb sync")]
+    return [("W&B", f"offline; to send it: wandb sync {folder}/offline-run-*")]
 
 
-def summary(plan: Plan, url: str, seen: Seen, outcome: Outcome, *, took_s: float) -> str:
-    """What is printed at the end: how it went, where things are, what to do next."""
-    step = f"step {outcome.step} of {plan.steps}"
-    lines = [f"{plan.run_id}: {outcome.status} at {step}, after {duration(took_s)}"]
+def summary(plan: Plan, url: str, outcome: Outcome, *, places: list[tuple[str, str]], took_s: float) -> str:
+    """What is printed at the end: how it went, where things are, what to do next.
+
+    Args:
+        plan: the plan.
+        url: of the run's folder.
+        outcome: how it ended.
+        places: what else is to be named: `dashboards`.
+        took_s: since the command was given.
+    """
+    lines = [f"{plan.run_id}: {outcome.status} at step {outcome.step} of {plan.steps}, after {clock(took_s)}"]
     if outcome.message:
         lines.append(outcome.message)
-    if told := metrics({**seen.values, **outcome.metrics}):
+    if told := metrics(outcome.metrics):
         lines.append(f"  {told}")
-    rows = [("checkpoints", f"{url}/checkpoints"), ("logs", f"{url}/logs"), *_wandb(plan, url)]
-    if plan.spec.samples is not None:
-        rows.insert(1, ("samples", f"{url}/samples"))
-    lines += [f"  {name:<11} {text}" for name, text in rows]
-    lines += [f"  {name:<11} {text}" for name, text in _next(plan, outcome)]
-    return "\n".join(lines)
+    samples = [] if plan.spec.samples is None else [("samples", f"{url}/samples")]
+    rows = [("checkpoints", f"{url}/checkpoints"), *samples, ("logs", f"{url}/logs"), *places]
+    return "\n".join(
+        [*lines, *(f"  {name:<11} {text}" for name, text in [*rows, *_next(plan, url, outcome)])]
+    )
 
 
-def _next(plan: Plan, outcome: Outcome) -> list[tuple[str, str]]:
+def called(plan: Plan, url: str) -> str:
+    """How other commands are to name the run: its id where they look for it by themselves, else its URL."""
+    return plan.run_id if plan.spec.storage == "runs" else url
+
+
+def _next(plan: Plan, url: str, outcome: Outcome) -> list[tuple[str, str]]:
     if outcome.status == "stopped":
         return [("go on", "give the same command again")]
-    steps = [("look", f"lehr show {plan.run_id}")]
+    steps = [("look", f"lehr show {called(plan, url)}")]
     if plan.spec.sampler is not None and outcome.status == "completed":
-        steps.append(("sample", f"lehr sample {plan.run_id} --count 64 --steps 1000"))
+        steps.append(("sample", f"lehr sample {called(plan, url)} --count 64 --steps 1000"))
     return steps

@@ -55,7 +55,7 @@ def run(
     with Terminal(plan, folder) as terminal:
         before = admission.standing(plan, folder)
         if before.complete:
-            terminal.say(_complete(plan, before.step))
+            typer.echo(_complete(plan, folder.url, before.step))
             return
         admission.refuse_second(plan, folder, say=terminal.say)
         admission.prepare(plan, folder)
@@ -65,10 +65,12 @@ def run(
     raise typer.Exit(code)
 
 
-def _complete(plan: Plan, step: int | None) -> str:
+def _complete(plan: Plan, url: str, step: int | None) -> str:
+    from lehr.cli.progress import called
+
     return (
         f"run {plan.run_id} is complete: {step} of {plan.steps} steps are done\n"
-        f"  look at it: lehr show {plan.run_id}\n"
+        f"  look at it: lehr show {called(plan, url)}\n"
         f"  train on: give a longer train.duration, as --set 'train.duration={{steps: {2 * plan.steps}}}'\n"
         f"  train anew: --run {plan.run_id}-2"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -16,13 +15,13 @@ import psutil
 
 from lehr import journal, status
 from lehr import spec as specs
+from lehr.checkpoint import manifest
 from lehr.errors import KeyMissing, LaunchError, UserError, letter
 from lehr.plan import Plan
 from lehr.store import Store
 
 DEAD_S = 30.0  # a living run writes its status at least every 10 s
 DRIVER = "control/driver.json"
-_MANIFEST = re.compile(r"checkpoints/step-(\d+)\.a\d+/manifest\.json")
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,10 @@ def standing(plan: Plan, run: Store) -> Standing:
 
 
 def _newest_step(run: Store) -> int | None:
-    found = (_MANIFEST.fullmatch(key) for key in run.list("checkpoints"))
-    return max((int(each[1]) for each in found if each), default=None)
+    """Of the checkpoints that were committed; whether they are whole, the workers see to."""
+    folders = [key.split("/")[1] for key in run.list(manifest.ROOT) if key.endswith("/manifest.json")]
+    places = (manifest.address(folder) for folder in folders)
+    return max((step for step, _ in filter(None, places)), default=None)
 
 
 def _refuse_other(plan: Plan, run: Store) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from lehr.errors import LaunchError, letter
 from lehr.plan import Plan
 
+KNOCK_S = 10.0
 STORE_BYTES = 100 << 20  # Ray's least is 75 MiB; nothing of ours goes through its object store
 # A Unix socket's path has at most 107 bytes, and Ray adds about 66 to its folder's.
 LONGEST_FOLDER = 38
@@ -83,6 +85,7 @@ def _own(plan: Plan) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[Any]:
+    _knock(address)
     import ray
 
     try:
@@ -90,6 +93,17 @@ def _joined(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens at `address`: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and such: Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except OSError as error:
+        raise LaunchError(_refused(address, error)) from None
 
 
 def _connect(ray: Any, address: str, **settings: Any) -> None:

@@ -1,0 +1,432 @@
+"""Saving by several ranks and loading by as many as there are now; what is committed, kept and told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fakes import FailingStore, MemoryStore
+from lehr import journal, store
+from lehr.checkpoint import Saver, listing, load, newest, read_manifest, verify
+from lehr.checkpoint.manifest import Manifest, Part, decode
+from lehr.checkpoint.saver import KeepLast
+from lehr.checkpoint.shares import Patience
+from lehr.errors import CheckpointError, UserError
+from lehr.store import Store
+from ranks import SLOTS, SPEC_HASH, Ranks, is_whole, same, state
+
+
+@pytest.fixture(params=["memory", "folder"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else store.connect(str(tmp_path))
+
+
+def committed(place: Store) -> list[str]:
+    return [item.name for item in listing(place) if item.manifest]
+
+
+# --- what is written -----------------------------------------------------------------------------------
+
+
+def test_the_layout_is_as_designed(place: Store) -> None:
+    Ranks(place).save(1000)
+    assert place.list("checkpoints/step-00001000.a1") == [
+        f"checkpoints/step-00001000.a1/{name}"
+        for name in (
+            "chains-0000-of-0002.safetensors",
+            "chains-0001-of-0002.safetensors",
+            "manifest.json",
+            "optimizer.safetensors",
+            "parts/rank-0000.json",
+            "parts/rank-0001.json",
+            "weights.safetensors",
+        )
+    ]
+
+
+def test_the_manifest_tells_all(place: Store) -> None:
+    ranks = Ranks(place, attempt=3)
+    ranks.save(40, metrics={"train/loss": 0.25, "validation/loss": float("nan")})
+    document = json.loads(
+        place.read("checkpoints/step-00000040.a3/manifest.json"), parse_constant=pytest.fail
+    )
+    assert (document["format"], document["step"], document["attempt"], document["workers"]) == (1, 40, 3, 2)
+    assert document["spec_hash"] == SPEC_HASH
+    assert document["versions"] == {"lehr": "0"}
+    assert document["metrics"] == {"train/loss": 0.25, "validation/loss": "nan"}
+    assert document["progress"] == {"step": 40, "mean": 4.0}
+    spans = {part["file"]: (part["first_slot"], part["slots"]) for part in document["parts"]}
+    assert spans == {
+        "weights.safetensors": (None, None),
+        "optimizer.safetensors": (None, None),
+        "chains-0000-of-0002.safetensors": (0, SLOTS // 2),
+        "chains-0001-of-0002.safetensors": (SLOTS // 2, SLOTS // 2),
+    }
+    for part in document["parts"]:
+        assert place.size(f"checkpoints/step-00000040.a3/{part['file']}") == part["size_bytes"]
+    manifest = read_manifest(place, 40, 3)
+    assert np.isnan(manifest.metrics["validation/loss"])
+    assert manifest.size_bytes == sum(part["size_bytes"] for part in document["parts"])
+    assert decode(manifest.encode()) == manifest or np.isnan(manifest.metrics["validation/loss"])
+
+
+def test_without_chains_only_rank_0_has_files() -> None:
+    place = MemoryStore()
+    patience = Patience(5.0)
+    for rank in (1, 0):  # rank 1 first: its word is there when rank 0 looks
+        saver = Saver(place, rank=rank, workers=2, attempt=1, patience=patience)
+        whole = state(5) if rank == 0 else None
+        weights = whole.weights if whole else {}
+        optimizer = whole.optimizer if whole else {}
+        saver.save(5, type(state(5))(weights, optimizer, {}, 0, 0, {}), {})
+        saver.wait()
+    assert not [name for name in place.list() if "chains" in name]
+    manifest = newest(place).manifest
+    assert manifest is not None
+    loaded = load(place, manifest, first_slot=0, slots=SLOTS)
+    assert loaded.chains == {}
+    assert same(loaded.weights, state(5).weights)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 6])
+def test_any_number_of_workers_can_go_on(workers: int) -> None:
+    place = MemoryStore()
+    Ranks(place, workers=workers).save(7)
+    manifest = newest(place, spec_hash=SPEC_HASH).manifest
+    assert manifest is not None
+    assert is_whole(place, manifest)
+
+
+def test_loading_reads_only_the_chains_it_needs() -> None:
+    class Counting(MemoryStore):
+        seen: set[str]
+
+        def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+            self.seen.add(key.rpartition("/")[2])
+            return super().read(key, start, end)
+
+    place = Counting()
+    place.seen = set()
+    Ranks(place, workers=3).save(1)
+    manifest = read_manifest(place, 1, 1)
+    place.seen.clear()
+    load(place, manifest, first_slot=2, slots=2)
+    assert place.seen == {"weights.safetensors", "optimizer.safetensors", "chains-0001-of-0003.safetensors"}
+    place.seen.clear()
+    assert load(place, manifest, first_slot=0, slots=0).chains == {}
+    assert place.seen == {"weights.safetensors", "optimizer.safetensors"}
+
+
+def test_slots_that_nobody_wrote_are_told() -> None:
+    place = MemoryStore()
+    Ranks(place).save(1)
+    with pytest.raises(CheckpointError, match=r"no chains for the slots 6 to 9\n  do: .*global_batch"):
+        load(place, read_manifest(place, 1, 1), first_slot=4, slots=6)
+
+
+def test_what_was_loaded_can_be_written_to() -> None:
+    place = MemoryStore()
+    Ranks(place, workers=1).save(1)
+    loaded = load(place, read_manifest(place, 1, 1), first_slot=0, slots=SLOTS)
+    for arrays in (loaded.weights, loaded.optimizer, loaded.chains):
+        for array in arrays.values():
+            array[...] = 0
+
+
+# --- saving in the background --------------------------------------------------------------------------
+
+
+def test_saving_does_not_hold_up_training() -> None:
+    go = threading.Event()
+
+    class Slow(MemoryStore):
+        def write(self, key: str, data: bytes) -> None:
+            assert go.wait(30)
+            super().write(key, data)
+
+    told = []
+    saver = Saver(Slow(), rank=0, workers=1, attempt=1, on_event=lambda event, **fields: told.append(fields))
+    saver.save(1, state(1), {})
+    assert saver.committed is None
+    assert told == []
+    threading.Timer(0.05, go.set).start()
+    saver.save(2, state(2), {})  # waits for the first
+    assert saver.committed == 1
+    assert saver.wait() == 2
+    first, second = told
+    assert (first["checkpoint"], first["step"], second["step"]) == ("step-00000001.a1", 1, 2)
+    assert first["blocked_s"] < 0.04 < second["blocked_s"]
+    assert first["background_s"] > 0.04
+    assert first["bytes"] == read_manifest(saver.store, 1, 1).size_bytes > 0
+
+
+def test_a_step_is_saved_once(place: Store) -> None:
+    ranks = Ranks(place)
+    ranks.save(10)
+    before = {key: place.read(key) for key in place.list()}
+    assert ranks.save(10) == 10
+    assert {key: place.read(key) for key in place.list()} == before
+    assert len(ranks.told("checkpoint_exists")) == len(ranks.told("checkpoint_exists", rank=1)) == 1
+    assert len(ranks.told("checkpoint")) == 1
+
+
+def test_the_step_resumed_from_is_not_saved_again(place: Store) -> None:
+    Ranks(place).save(10)
+    ranks = Ranks(place, attempt=2).resume(read_manifest(place, 10, 1))
+    assert ranks.save(10) == 10
+    assert committed(place) == ["step-00000010.a1"]
+
+
+def test_a_failure_is_told_and_stands_until_a_save_succeeds() -> None:
+    place = FailingStore(MemoryStore(), lambda number: number <= 1)
+    now = [100.0]
+    told = []
+    saver = Saver(place, rank=0, workers=1, attempt=1, patience=Patience(1.0, lambda: now[0]),
+                  on_event=lambda event, **fields: told.append((event, fields)))  # fmt: skip
+    saver.save(1, state(1), {})
+    assert saver.wait() is None
+    assert saver.failed_since == 100.0
+    assert told[0][0] == "checkpoint_failed"
+    assert "change 1 fails" in told[0][1]["reason"]
+    now[0] = 200.0
+    saver.save(2, state(2), {})
+    assert saver.wait() == 2
+    assert saver.failed_since is None
+    assert [event for event, _ in told] == ["checkpoint_failed", "checkpoint"]
+
+
+def test_our_own_mistake_fails_the_save_and_not_the_run() -> None:
+    told = []
+    saver = Saver(
+        MemoryStore(), rank=0, workers=1, attempt=1, on_event=lambda event, **fields: told.append(fields)
+    )
+    whole = state(1)
+    saver.save(1, type(whole)({"words": np.array(["a"])}, {}, {}, 0, 0, {}), {})
+    saver.save(2, type(whole)({}, {}, {"images": np.zeros((3, 1))}, 0, 2, {}), {})
+    saver.save(3, type(whole)({}, {}, {}, 0, 0, {"mean": float("nan")}), {})
+    assert saver.wait() is None
+    assert ["'words' is of <U1" in told[0]["reason"], "2 slots" in told[1]["reason"]] == [True, True]
+    assert "not JSON compliant" in told[2]["reason"]
+    assert saver.failed_since is not None
+
+
+def test_rank_0_does_not_wait_for_a_rank_that_failed() -> None:
+    inner = MemoryStore()
+
+    class Refusing(MemoryStore):
+        def write(self, key: str, data: bytes) -> None:
+            if "chains-0001" in key:
+                raise OSError("disk on fire")
+            inner.write(key, data)
+
+    told = []
+    other = Saver(Refusing(), rank=1, workers=2, attempt=1)
+    other.save(1, state(1, rank=1, workers=2), {})
+    other.wait()
+    clock = Patience(1e9, sleep=lambda seconds: pytest.fail("it waits"))
+    saver = Saver(inner, rank=0, workers=2, attempt=1, patience=clock,
+                  on_event=lambda event, **fields: told.append(fields))  # fmt: skip
+    saver.save(1, state(1, workers=2), {})
+    assert saver.wait() is None
+    assert told[0]["reason"] == "step-00000001.a1: rank 1 could not write its parts: disk on fire"
+
+
+def test_rank_0_waits_no_longer_than_it_may() -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    told = []
+    saver = Saver(MemoryStore(), rank=0, workers=4, attempt=1, patience=Patience(20.0, lambda: now[0], sleep),
+                  on_event=lambda event, **fields: told.append(fields))  # fmt: skip
+    saver.save(1, state(1), {})
+    assert saver.wait() is None
+    assert told[0]["reason"] == "step-00000001.a1: no parts from rank 1, 2, 3 in 20 s"
+    assert 20 <= now[0] < 22
+
+
+def test_an_attempt_that_was_followed_by_another_commits_nothing(place: Store) -> None:
+    assert journal.claim_attempt(place) == 1
+    ranks = Ranks(place)
+    ranks.save(1)
+    assert journal.claim_attempt(place) == 2
+    assert ranks.save(2) == 1
+    assert ranks.savers[0].fenced
+    assert "attempt 2 of this run has begun" in ranks.told("checkpoint_failed")[0]["reason"]
+    assert committed(place) == ["step-00000001.a1"]
+    later = Ranks(place, attempt=2).resume(read_manifest(place, 1, 1))
+    assert later.save(2) == 2
+    assert committed(place) == ["step-00000002.a2", "step-00000001.a1"]
+    assert place.folders("checkpoints") == ["step-00000001.a1", "step-00000002.a2"], (
+        "remains of 2.a1 are gone"
+    )
+
+
+# --- what is kept --------------------------------------------------------------------------------------
+
+
+def test_the_last_and_the_best_are_kept(place: Store) -> None:
+    best = SimpleNamespace(metric="validation/loss", mode="min")
+    ranks = Ranks(place, policy=KeepLast(2, best))
+    for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, float("nan")), (5, 4.0)):
+        ranks.save(step, metrics={"validation/loss": loss})
+    assert place.folders("checkpoints") == [f"step-0000000{step}.a1" for step in (2, 4, 5)]
+    assert [fields["deleted"] for fields in ranks.told("checkpoint")] == [
+        [], [], ["step-00000001.a1"], [], ["step-00000003.a1"],
+    ]  # fmt: skip
+
+
+def test_deletion_takes_the_manifest_first() -> None:
+    place = FailingStore(MemoryStore(), lambda number: False)
+    Ranks(place, policy=KeepLast(1)).save(1, 2)
+    deletions = [change for change in place.changes if change.startswith("delete")]
+    assert len(deletions) == 8
+    assert deletions[0] == "delete checkpoints/step-00000001.a1/manifest.json"
+
+
+class Bad(MemoryStore):
+    """Keeps the sizes and loses the bits of what is written once `spoil` is set."""
+
+    spoil = False
+
+    def write(self, key: str, data: bytes) -> None:
+        super().write(key, bytes(len(data)) if self.spoil and key.endswith(".safetensors") else data)
+
+
+def test_the_one_resumed_from_stays_until_a_newer_one_was_verified() -> None:
+    place = Bad()
+    Ranks(place, policy=KeepLast(1)).save(1)
+    ranks = Ranks(place, attempt=2).resume(read_manifest(place, 1, 1))
+    place.spoil = True
+    assert ranks.save(2, 3, 4) == 1
+    reasons = [fields["reason"] for fields in ranks.told("checkpoint_failed")]
+    assert len(reasons) == 3
+    assert all("SHA-256 differs" in reason for reason in reasons)
+    found = newest(place)
+    assert found.manifest is not None
+    assert (found.manifest.step, [name for name, _ in found.skipped]) == (
+        1, ["step-00000004.a2", "step-00000003.a2", "step-00000002.a2"],
+    )  # fmt: skip
+    place.spoil = False
+    assert ranks.save(5, 6) == 6
+    assert [item.name for item in listing(place) if item.manifest and not verify(place, item.manifest)] == [
+        "step-00000006.a2", "step-00000005.a2",
+    ]  # fmt: skip
+
+
+def test_the_only_one_goes_when_the_next_was_verified() -> None:
+    place = Bad()
+    ranks = Ranks(place, policy=KeepLast(1))
+    ranks.save(1)
+    place.spoil = True
+    assert ranks.save(2) == 1
+    found = newest(place)
+    assert found.manifest is not None
+    assert found.manifest.step == 1
+
+
+def test_a_broken_one_ahead_is_replaced(place: Store) -> None:
+    """After falling back, the broken newest one would else be the newest for ever."""
+    Ranks(place).save(10, 20)
+    place.write("checkpoints/step-00000020.a1/weights.safetensors", b"")
+    found = newest(place)
+    assert found.manifest is not None
+    assert found.manifest.step == 10
+    ranks = Ranks(place, attempt=2).resume(found.manifest)
+    ranks.save(15)
+    assert committed(place) == ["step-00000015.a2", "step-00000010.a1"]
+    assert newest(place).skipped == ()
+    ranks.save(20)
+    assert committed(place) == ["step-00000020.a2", "step-00000015.a2"]
+
+
+def test_deleting_that_fails_is_told_and_done_later() -> None:
+    inner = MemoryStore()
+    failing = [True]
+
+    class NoDelete(MemoryStore):
+        def delete(self, key: str) -> None:
+            if failing[0] and key.endswith("weights.safetensors"):
+                raise store_error()
+            super().delete(key)
+
+    def store_error() -> Exception:
+        from lehr.errors import StorageError
+
+        return StorageError("not allowed")
+
+    place = NoDelete()
+    assert inner is not place
+    ranks = Ranks(place)
+    assert ranks.save(1, 2, 3) == 3
+    assert ranks.told("checkpoint_retention_failed")[0]["reason"] == "not allowed"
+    assert ranks.savers[0].failed_since is None
+    failing[0] = False
+    ranks.save(4)
+    assert place.folders("checkpoints") == ["step-00000003.a1", "step-00000004.a1"]
+
+
+# --- which one is the newest ---------------------------------------------------------------------------
+
+
+def test_there_may_be_none(place: Store) -> None:
+    found = newest(place, spec_hash=SPEC_HASH)
+    assert found.manifest is None
+    assert found.skipped == ()
+
+
+def test_the_newest_is_by_step_then_attempt(place: Store) -> None:
+    Ranks(place, attempt=1, policy=KeepLast(9)).save(10, 30)
+    Ranks(place, attempt=2, policy=KeepLast(9)).save(30)
+    Ranks(place, attempt=3, policy=KeepLast(9)).save(20)
+    assert [item.name for item in listing(place)][0] == "step-00000030.a2"
+    found = newest(place)
+    assert found.manifest is not None
+    assert found.manifest.name == "step-00000030.a2"
+
+
+def test_another_jobs_checkpoint_stops_the_run(place: Store) -> None:
+    Ranks(place).save(1)
+    with pytest.raises(
+        UserError, match="spec_hash 5555555555555555, not this job's 6666666666666666"
+    ) as caught:
+        newest(place, spec_hash="6" * 64)
+    assert "--run" in str(caught.value)
+    assert "init_from" in str(caught.value)
+
+
+def test_a_step_can_be_asked_for(place: Store) -> None:
+    Ranks(place, policy=KeepLast(9)).save(1, 2, 3)
+    found = newest(place, step=2)
+    assert found.manifest is not None
+    assert (found.manifest.step, found.skipped) == (2, ())
+    with pytest.raises(UserError, match=r"no checkpoint of step 4\n  accepted: 1, 2, 3"):
+        newest(place, step=4)
+
+
+def test_a_manifest_that_is_not_there_is_told(place: Store) -> None:
+    with pytest.raises(CheckpointError, match=r"step-00000001.a1: manifest.json cannot be read"):
+        read_manifest(place, 1, 1)
+
+
+def test_other_folders_are_let_be(place: Store) -> None:
+    place.write("checkpoints/notes.txt", b"1")
+    place.write("checkpoints/mine/manifest.json", b"1")
+    place.write("checkpoints/step-1.a1/manifest.json", b"1")
+    Ranks(place, policy=KeepLast(1)).save(1, 2)
+    assert committed(place) == ["step-00000002.a1"]
+    assert len(place.list("checkpoints")) == 3 + 7
+
+
+def test_a_manifest_survives_its_file() -> None:
+    manifest = Manifest(
+        step=3, attempt=2, spec_hash="ab", workers=2, parts=(Part("w", 1, "00"), Part("c", 2, "11", 0, 4)),
+        metrics={"a": 0.1}, progress={"b": [1, 2.5, None, "x"]}, versions={"c": "1"}, time=1.5,
+    )  # fmt: skip
+    assert decode(manifest.encode()) == manifest
