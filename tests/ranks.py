@@ -88,8 +88,9 @@ class Ranks:
         """Save `steps`, all ranks at once; the last step committed."""
         for step in steps:
             self._busy = len(self.savers) - 1
+            values = metrics or {"train/loss": 1.0 / step}
             threads = [
-                threading.Thread(target=self._save, args=(rank, step, metrics)) for rank in self._ranks()
+                threading.Thread(target=self._save, args=(rank, step, values)) for rank in self._ranks()
             ]
             for thread in threads:
                 thread.start()
@@ -104,11 +105,9 @@ class Ranks:
     def _ranks(self) -> range:
         return range(len(self.savers))
 
-    def _save(self, rank: int, step: int, metrics: Mapping[str, float] | None) -> None:
+    def _save(self, rank: int, step: int, metrics: Mapping[str, float]) -> None:
         saver = self.savers[rank]
-        saver.save(
-            step, state(step, rank=rank, workers=len(self.savers)), metrics or {"train/loss": 1.0 / step}
-        )
+        saver.save(step, state(step, rank=rank, workers=len(self.savers)), metrics)
         saver.wait()
         if rank:
             with self._lock:

@@ -16,7 +16,7 @@ from lehr.checkpoint import Saver, listing, load, newest, read_manifest, verify
 from lehr.checkpoint.manifest import Manifest, Part, decode
 from lehr.checkpoint.saver import KeepLast
 from lehr.checkpoint.shares import Patience
-from lehr.errors import CheckpointError, UserError
+from lehr.errors import CheckpointError, StorageError, UserError
 from lehr.store import Store
 from ranks import SLOTS, SPEC_HASH, Ranks, is_whole, same, state
 
@@ -72,7 +72,6 @@ def test_the_manifest_tells_all(place: Store) -> None:
     manifest = read_manifest(place, 40, 3)
     assert np.isnan(manifest.metrics["validation/loss"])
     assert manifest.size_bytes == sum(part["size_bytes"] for part in document["parts"])
-    assert decode(manifest.encode()) == manifest or np.isnan(manifest.metrics["validation/loss"])
 
 
 def test_without_chains_only_rank_0_has_files() -> None:
@@ -156,7 +155,7 @@ def test_saving_does_not_hold_up_training() -> None:
     assert told == []
     threading.Timer(0.05, go.set).start()
     saver.save(2, state(2), {})  # waits for the first
-    assert saver.committed == 1
+    assert told[0]["step"] == 1
     assert saver.wait() == 2
     first, second = told
     assert (first["checkpoint"], first["step"], second["step"]) == ("step-00000001.a1", 1, 2)
@@ -286,7 +285,7 @@ def test_deletion_takes_the_manifest_first() -> None:
     place = FailingStore(MemoryStore(), lambda number: False)
     Ranks(place, policy=KeepLast(1)).save(1, 2)
     deletions = [change for change in place.changes if change.startswith("delete")]
-    assert len(deletions) == 8
+    assert len(deletions) == len(set(deletions)) == 7
     assert deletions[0] == "delete checkpoints/step-00000001.a1/manifest.json"
 
 
@@ -347,27 +346,20 @@ def test_a_broken_one_ahead_is_replaced(place: Store) -> None:
 
 
 def test_deleting_that_fails_is_told_and_done_later() -> None:
-    inner = MemoryStore()
-    failing = [True]
-
     class NoDelete(MemoryStore):
+        allowed = False
+
         def delete(self, key: str) -> None:
-            if failing[0] and key.endswith("weights.safetensors"):
-                raise store_error()
+            if not self.allowed and key.endswith("weights.safetensors"):
+                raise StorageError("not allowed")
             super().delete(key)
 
-    def store_error() -> Exception:
-        from lehr.errors import StorageError
-
-        return StorageError("not allowed")
-
     place = NoDelete()
-    assert inner is not place
     ranks = Ranks(place)
     assert ranks.save(1, 2, 3) == 3
     assert ranks.told("checkpoint_retention_failed")[0]["reason"] == "not allowed"
     assert ranks.savers[0].failed_since is None
-    failing[0] = False
+    place.allowed = True
     ranks.save(4)
     assert place.folders("checkpoints") == ["step-00000003.a1", "step-00000004.a1"]
 
@@ -385,7 +377,8 @@ def test_the_newest_is_by_step_then_attempt(place: Store) -> None:
     Ranks(place, attempt=1, policy=KeepLast(9)).save(10, 30)
     Ranks(place, attempt=2, policy=KeepLast(9)).save(30)
     Ranks(place, attempt=3, policy=KeepLast(9)).save(20)
-    assert [item.name for item in listing(place)][0] == "step-00000030.a2"
+    names = ["step-00000030.a2", "step-00000030.a1", "step-00000020.a3", "step-00000010.a1"]
+    assert committed(place) == names
     found = newest(place)
     assert found.manifest is not None
     assert found.manifest.name == "step-00000030.a2"
@@ -393,9 +386,7 @@ def test_the_newest_is_by_step_then_attempt(place: Store) -> None:
 
 def test_another_jobs_checkpoint_stops_the_run(place: Store) -> None:
     Ranks(place).save(1)
-    with pytest.raises(
-        UserError, match="spec_hash 5555555555555555, not this job's 6666666666666666"
-    ) as caught:
+    with pytest.raises(UserError, match="spec_hash 5{16}, not this job's 6{16}") as caught:
         newest(place, spec_hash="6" * 64)
     assert "--run" in str(caught.value)
     assert "init_from" in str(caught.value)
@@ -424,9 +415,14 @@ def test_other_folders_are_let_be(place: Store) -> None:
     assert len(place.list("checkpoints")) == 3 + 7
 
 
-def test_a_manifest_survives_its_file() -> None:
+def test_a_manifest_survives_its_file_and_no_bit_may_flip() -> None:
     manifest = Manifest(
         step=3, attempt=2, spec_hash="ab", workers=2, parts=(Part("w", 1, "00"), Part("c", 2, "11", 0, 4)),
         metrics={"a": 0.1}, progress={"b": [1, 2.5, None, "x"]}, versions={"c": "1"}, time=1.5,
     )  # fmt: skip
-    assert decode(manifest.encode()) == manifest
+    data = manifest.encode()
+    assert decode(data) == manifest
+    for position in range(len(data)):
+        for bit in (1, 128):
+            with pytest.raises(ValueError, match=r".+"):
+                decode(data[:position] + bytes([data[position] ^ bit]) + data[position + 1 :])

@@ -11,10 +11,10 @@ from lehr.store import Store
 
 @dataclass(frozen=True)
 class Life:
-    """The attempt that cleans: its number, the step it began from, and the step it has just committed."""
+    """The attempt that cleans: its number, the step resumed from (None: none), and the one just committed."""
 
     attempt: int
-    from_step: int
+    from_step: int | None
     step: int
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lehr.checkpoint.parts import Span
+from lehr.checkpoint.parts import Span, sha256
 from lehr.errors import CheckpointError, StorageError, letter
 from lehr.journal import encode, numbers
 from lehr.store import Store
@@ -74,9 +74,15 @@ class Manifest:
         return sum(part.size_bytes for part in self.parts)
 
     def encode(self) -> bytes:
-        """The JSON file. Progress must be finite: it is read back exactly; metrics may be anything."""
+        """The JSON file, with a sum of its own. Progress must be finite: it is read back exactly."""
         document = {"format": FORMAT, **asdict(self), "metrics": encode(dict(self.metrics))}
-        return json.dumps(document, indent=1, allow_nan=False).encode()
+        return json.dumps(document | {"sha256": _sum(document)}, indent=1, allow_nan=False).encode()
+
+
+def _sum(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object, however it is laid out."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(text.encode())
 
 
 @dataclass(frozen=True)
@@ -110,13 +116,13 @@ def decode(data: bytes) -> Manifest:
     document = json.loads(data)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    if document.pop("format", None) != FORMAT:
+    if document.get("format") != FORMAT:
         raise ValueError(f"not of format {FORMAT}")
-    try:
-        parts = tuple(Part(**part) for part in document.pop("parts"))
-        return Manifest(**document | {"parts": parts, "metrics": numbers(document["metrics"])})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"fields are missing or unknown: {error}") from None
+    if document.pop("sha256", None) != _sum(document):
+        raise ValueError("it is not what was written: its own SHA-256 differs")
+    del document["format"]
+    parts = tuple(Part(**part) for part in document["parts"])
+    return Manifest(**document | {"parts": parts, "metrics": numbers(document["metrics"])})
 
 
 def address(folder: str) -> tuple[int, int] | None:

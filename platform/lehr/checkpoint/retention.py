@@ -47,12 +47,15 @@ def best(manifests: Iterable[Manifest], by: Best) -> Manifest | None:
     return min(rated, key=lambda m: (sign * m.metrics[by.metric], *_age(m)), default=None)
 
 
-def superseded(manifests: Iterable[Manifest], *, attempt: int, from_step: int) -> set[str]:
-    """Names of those that an attempt which started from `from_step` replaces: earlier attempts' later steps.
+def superseded(manifests: Iterable[Manifest], *, attempt: int, from_step: int | None) -> set[str]:
+    """Names of those that an attempt which resumed at `from_step` replaces: earlier attempts' later steps.
 
     Such are left when the newest checkpoint could not be loaded and an older one was. As in the journal, the
-    new attempt's account is the one that counts; else the broken one would be the newest for ever.
+    new attempt's account is the one that counts; else the broken one would be the newest for ever. An attempt
+    that resumed from none replaces none.
     """
+    if from_step is None:
+        return set()
     return {m.name for m in manifests if m.attempt < attempt and m.step > from_step}
 
 

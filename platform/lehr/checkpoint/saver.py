@@ -82,7 +82,7 @@ class Saver:
     committed: int | None = field(default=None, init=False)
     failed_since: float | None = field(default=None, init=False)
     fenced: bool = field(default=False, init=False)
-    _from_step: int = field(default=0, init=False)
+    _from_step: int | None = field(default=None, init=False)
     _pinned: str | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
 

@@ -18,6 +18,7 @@ ACROSS = 2  # panels in a row
 BUSY = 150  # points of a curve beyond which its running mean is drawn over it
 _FIRST = ("loss", "regulariser", "contrastive_divergence", "real_score", "fake_score", "accuracy")
 _TOGETHER = {"real_score": "scores", "fake_score": "scores"}
+_DASHED = (0, (4, 2))
 _COLOURS = {"fake_score": ORANGE, "accuracy": GREEN}
 
 
@@ -43,14 +44,15 @@ def curves(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> bytes:
     for number, (name, metrics) in enumerate(shown.items(), start=1):
         axes = figure.add_subplot(down, across, number)
         _panel(axes, {metric: found[metric] for metric in metrics})
-        plain(axes, title=name.replace("_", " "), x=_steps_label(entries) if number > len(shown) - across else "")
+        lowest = number > len(shown) - across
+        plain(axes, title=name.replace("_", " "), x=_steps_label(entries) if lowest else "")
     if not shown:
         figure.text(0.5, 0.5, "no metrics yet", ha="center", va="center", color="0.4")
     return of_figure(figure)
 
 
 def points(entries: Iterable[Mapping[str, Any]]) -> Points:
-    """The curves of `train/` and `validation/` metrics: by name, steps int64 [points] and values float64 [points].
+    """The curves of `train/` and `validation/` metrics by name: steps int64 and values float64, [points] each.
 
     Of several values at one step, the last counts.
     """
@@ -92,21 +94,15 @@ def _rank(kind: str) -> int:
 def _panel(axes: Any, lines: Points) -> None:
     for name, (steps, values) in lines.items():
         part, _, kind = name.partition("/")
-        _line(axes, steps, values, colour=_COLOURS.get(kind, BLUE), label=_label(name, lines), held_out=part != "train")
+        style: dict[str, Any] = {"color": _COLOURS.get(kind, BLUE), "label": _label(name, lines)}
+        if part == "train" and len(values) > BUSY:
+            axes.plot(steps, values, color=style["color"], linewidth=0.6, alpha=0.3)
+            values = running_mean(values, len(values) // 40)
+        elif np.isfinite(values).sum() < 2:
+            style |= {"marker": "o", "markersize": 4}
+        axes.plot(steps, values, linewidth=1.6, linestyle="-" if part == "train" else _DASHED, **style)
     if len(lines) > 1:
         key(axes)
-
-
-def _line(axes: Any, steps: np.ndarray, values: np.ndarray, *, colour: str, label: str, held_out: bool) -> None:
-    style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "label": label}
-    if held_out:
-        style |= {"linestyle": (0, (4, 2))}
-    if np.isfinite(values).sum() < 2:
-        style |= {"marker": "o", "markersize": 4}
-    elif not held_out and len(values) > BUSY:
-        axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.3)
-        values = running_mean(values, max(3, len(values) // 40))
-    axes.plot(steps, values, **style)
 
 
 def _label(name: str, lines: Points) -> str:

@@ -36,10 +36,11 @@ def columns(count: int) -> int:
     return next(even, square)
 
 
-def sheet(images: np.ndarray, across: int) -> np.ndarray:
-    """uint8 [count, height, width, 3] laid out `across` a row, enlarged: uint8 [height, width, 3]."""
+def sheet(images: np.ndarray, across: int, *, target: int = WIDTH) -> np.ndarray:
+    """uint8 [count, height, width, 3] laid out `across` a row, enlarged to about `target` pixels in width:
+    uint8 [height, width, 3]."""
     count, height, width, _ = images.shape
-    scale = fitting(width, wanted=min(LARGEST, WIDTH // across))
+    scale = fitting(width, wanted=min(LARGEST, target // across))
     height, width = height * scale + GAP, width * scale + GAP
     pixels = np.full((math.ceil(count / across) * height + GAP, across * width + GAP, 3), PAPER, np.uint8)
     for index, image in enumerate(enlarge(images, scale)):

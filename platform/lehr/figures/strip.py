@@ -11,6 +11,7 @@ from lehr.figures.grid import GAP, sheet
 from lehr.figures.pixels import SYMMETRIC, Range, shade
 from lehr.figures.png import DPI, of_figure
 
+WIDTH = 1060  # of a strip, about, in pixels
 FOOT = 26  # pixels under the frames, for their labels
 FONT_POINTS = 9.0
 
@@ -27,8 +28,9 @@ def strip(frames: np.ndarray, steps: Sequence[int], value_range: Range = SYMMETR
         ValueError: no frame, not images, or not a step for each.
     """
     if frames.ndim != 4 or len(frames) == 0 or len(frames) != len(steps):
-        raise ValueError(f"frames {frames.shape} and {len(steps)} steps: [frames, height, width, channels], a step each")
-    row = sheet(shade(frames, value_range), len(frames))
+        wanted = "[frames, height, width, channels], and a step each"
+        raise ValueError(f"frames {frames.shape} and {len(steps)} steps: not {wanted}")
+    row = sheet(shade(frames, value_range), len(frames), target=WIDTH)
     height, width, _ = row.shape
     figure = Figure(figsize=(width / DPI, (height + FOOT) / DPI), dpi=DPI, facecolor="white")
     figure.figimage(row, xo=0, yo=FOOT, origin="upper")  # pixel by pixel: nothing is resampled

@@ -126,4 +126,6 @@ def drive(
         working = Work(work)
         while not working.done(within_s=BEAT_S):
             tick()
-        return working.answer(), signals.number
+    if signals.number is not None:
+        stopping.clear(run)
+    return working.answer(), signals.number
