@@ -89,9 +89,8 @@ class Ranks:
         for step in steps:
             self._busy = len(self.savers) - 1
             values = metrics or {"train/loss": 1.0 / step}
-            threads = [
-                threading.Thread(target=self._save, args=(rank, step, values)) for rank in self._ranks()
-            ]
+            every = [(rank, step, values) for rank in range(len(self.savers))]
+            threads = [threading.Thread(target=self._save, args=one) for one in every]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -101,9 +100,6 @@ class Ranks:
     def told(self, event: str, *, rank: int = 0) -> list[dict[str, Any]]:
         """Fields of the events of that name which a rank told."""
         return [fields for who, name, fields in self.events if (who, name) == (rank, event)]
-
-    def _ranks(self) -> range:
-        return range(len(self.savers))
 
     def _save(self, rank: int, step: int, metrics: Mapping[str, float]) -> None:
         saver = self.savers[rank]

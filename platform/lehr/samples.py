@@ -101,9 +101,10 @@ def at_step(step: int) -> str:
     return f"{ROOT}/step-{step:08d}"
 
 
-def asked_for(step: int, *, count: int, steps: int) -> str:
-    """The folder of samples that somebody asked for."""
-    return f"{at_step(step)}-count-{count}-steps-{steps}"
+def asked_for(step: int, *, count: int, steps: int, seed: int | None = None) -> str:
+    """The folder of samples that somebody asked for; `seed` is None for the job's own."""
+    chosen = "" if seed is None else f"-seed-{seed}"
+    return f"{at_step(step)}-count-{count}-steps-{steps}{chosen}"
 
 
 def write(run: Store, folder: str, chains: Chains, pictures: Mapping[str, bytes], meta: Meta) -> None:

@@ -41,7 +41,11 @@ class Trial:
         self.strategy, self.fault = strategy, fault
         with strategy.scope():
             keras.utils.set_random_seed(3)
-            layers = [keras.Input((4,)), keras.layers.Dense(3, name="first"), keras.layers.Dense(1, name="second")]
+            layers = [
+                keras.Input((4,)),
+                keras.layers.Dense(3, name="first"),
+                keras.layers.Dense(1, name="second"),
+            ]
             self.model = keras.Sequential(layers)
             self.optimizer = optimizers.build(Adam())
             self.optimizer.build(self.model.trainable_variables)
@@ -76,7 +80,9 @@ class Trial:
         mask = tf.scatter_nd([[1, 0]], [last], bits.shape)
         # Each replica's own copy is written, past the strategy: this is the fault, not an update.
         copy = kernel.handle if hasattr(kernel, "handle") else kernel
-        tf.raw_ops.AssignVariableOp(resource=copy, value=tf.bitcast(tf.bitwise.bitwise_xor(bits, mask), tf.float32))
+        tf.raw_ops.AssignVariableOp(
+            resource=copy, value=tf.bitcast(tf.bitwise.bitwise_xor(bits, mask), tf.float32)
+        )
         return {"done": tf.constant(1)}
 
     def shares(self) -> list[dict[str, np.ndarray]]:
@@ -113,8 +119,17 @@ def run(kind: str, devices: int, out: str, fault: str) -> None:
     moved = not all((a == b).all() for a, b in zip(before, trial.state(), strict=True))
     trial.guard.check_parameters(7)
     weights = np.concatenate([v.numpy().ravel() for v in trial.model.variables])
-    np.savez(f"{out}.{strategy.rank}.npz", numbers=numbers, losses=losses, rows=np.concatenate(rows), weights=weights,
-             kept=kept, moved=moved, halved=halved, replicas=strategy.replicas)
+    np.savez(
+        f"{out}.{strategy.rank}.npz",
+        numbers=numbers,
+        losses=losses,
+        rows=np.concatenate(rows),
+        weights=weights,
+        kept=kept,
+        moved=moved,
+        halved=halved,
+        replicas=strategy.replicas,
+    )
     strategy.close()
 
 

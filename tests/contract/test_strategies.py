@@ -30,7 +30,9 @@ def start(kind: str, workers: int, devices: int, out: Path, *fault: str) -> list
         command = [sys.executable, str(PROGRAM), kind, str(devices), str(out), *fault]
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
         processes = [
-            subprocess.Popen(command, env=os.environ | quiet | mine, stdout=log(out), stderr=subprocess.STDOUT)
+            subprocess.Popen(
+                command, env=os.environ | quiet | mine, stdout=log(out), stderr=subprocess.STDOUT
+            )
             for mine in meeting.environments
         ]
         codes = []
@@ -75,12 +77,15 @@ def test_it_trains_as_one_replica_does(kind: str, reference: dict[str, np.ndarra
 
 
 @pytest.mark.system
-@pytest.mark.parametrize(("kind", "fault", "words"), [
-    ("horovod", "skip", "variable sequential/first/kernel of replica 1"),
-    ("horovod", "flip", "variable sequential/second/kernel of replica 1"),
-    ("mirrored", "flip", "variable sequential/second/kernel of replica 1"),
-    ("horovod", "identity", "a sum over 2 replicas gave [1.0] where 3.0 is right"),
-])
+@pytest.mark.parametrize(
+    ("kind", "fault", "words"),
+    [
+        ("horovod", "skip", "variable sequential/first/kernel of replica 1"),
+        ("horovod", "flip", "variable sequential/second/kernel of replica 1"),
+        ("mirrored", "flip", "variable sequential/second/kernel of replica 1"),
+        ("horovod", "identity", "a sum over 2 replicas gave [1.0] where 3.0 is right"),
+    ],
+)
 def test_the_guard_names_what_is_wrong(kind: str, fault: str, words: str, tmp_path: Path) -> None:
     workers, devices = CASES[kind]
     out = tmp_path / "out"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jobs
 import PIL.Image
 import pytest
 
+import jobs
 from lehr.tracking.tracker import Background, Memory, Nothing, Tracker, make
 from lehr.tracking.wandb import Wandb
 
@@ -63,7 +63,12 @@ def test_the_background_tells_everything_in_order() -> None:
         tracker.record(entry)
     tracker.image("a", 1, b"x")
     tracker.close()
-    told = [("start", (plan, 3)), *(("record", (e,)) for e in entries()), ("image", ("a", 1, b"x")), ("close", ())]
+    told = [
+        ("start", (plan, 3)),
+        *(("record", (e,)) for e in entries()),
+        ("image", ("a", 1, b"x")),
+        ("close", ()),
+    ]
     assert [name for name, _ in memory.calls] == [name for name, _ in told]
     assert memory.calls[2][1][0]["values"]["train/loss"] == 1.5
 

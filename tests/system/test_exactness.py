@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jobs
 import numpy as np
 import pytest
 
+import jobs
 from lehr.checkpoint import State
 from lehr.launch import admission, local
 

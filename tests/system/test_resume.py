@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jobs
 import numpy as np
 import pytest
 
+import jobs
 from lehr import journal as journals
 from lehr import spec
 from lehr.checkpoint import State
@@ -80,7 +80,9 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_worker_is_replaced_and_nothing_changes(rank: int, undisturbed: Store, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_nothing_changes(
+    rank: int, undisturbed: Store, tmp_path: Path
+) -> None:
     process = launch(tmp_path)
     run = jobs.storage(tmp_path).below("ebm")
     start = wait_for_step(run, 9)

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jobs
 import numpy as np
 import pytest
 
+import jobs
 from lehr import checkpoint, status
 from lehr import journal as journals
 from lehr.checkpoint import State
@@ -78,15 +78,22 @@ def test_weights_of_another_run(plain: tuple[Path, State, dict[str, float]], tmp
     assert journals.read(run)[0]["from_step"] == 0
 
 
-def test_weights_of_another_model_are_refused(plain: tuple[Path, State, dict[str, float]], tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused(
+    plain: tuple[Path, State, dict[str, float]], tmp_path: Path
+) -> None:
     source = f"init_from={{run: '{plain[0] / 'ebm'}'}}"
     with pytest.raises(UserError, match=r"conv_1/bias is \(16,\) there and \(8,\) here"):
         train(jobs.EBM, tmp_path, SHORT, source, "model.filters=[8, 16]")
 
 
 def test_divergence_ends_the_run_and_says_so(tmp_path: Path) -> None:
-    outcome, run = train(jobs.LENET, tmp_path, "train.optimizer.learning_rate=1.0e+38", "checkpoint.every={steps: 1}",
-                         "model.activation=relu")
+    outcome, run = train(
+        jobs.LENET,
+        tmp_path,
+        "train.optimizer.learning_rate=1.0e+38",
+        "checkpoint.every={steps: 1}",
+        "model.activation=relu",
+    )
     assert outcome.status == "diverged"
     assert "training diverged" in outcome.message
     assert status.read(run).status == "diverged"

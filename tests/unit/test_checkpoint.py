@@ -386,7 +386,7 @@ def test_the_newest_is_by_step_then_attempt(place: Store) -> None:
 
 def test_another_jobs_checkpoint_stops_the_run(place: Store) -> None:
     Ranks(place).save(1)
-    with pytest.raises(UserError, match="spec_hash 5{16}, not this job's 6{16}") as caught:
+    with pytest.raises(UserError, match=r"spec_hash 5{16}, not this job's 6{16}") as caught:
         newest(place, spec_hash="6" * 64)
     assert "--run" in str(caught.value)
     assert "init_from" in str(caught.value)

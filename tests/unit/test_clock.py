@@ -15,8 +15,12 @@ NONE = np.zeros(SIGNALS, np.float32)
 
 
 def plan(**changes: Any) -> Any:
-    cadences = {"checkpoint_every": Cadence(4), "samples_every": Cadence(6), "validate_every": Cadence(3),
-                "track_every": Cadence(2)}
+    cadences = {
+        "checkpoint_every": Cadence(4),
+        "samples_every": Cadence(6),
+        "validate_every": Cadence(3),
+        "track_every": Cadence(2),
+    }
     return SimpleNamespace(steps=10, **(cadences | changes))
 
 
@@ -25,8 +29,13 @@ def due_steps(clock: Clock, name: str) -> list[int]:
 
 
 def test_cadences_in_steps_and_the_last_step() -> None:
-    for name, expected in {"checkpoint": [4, 8, 10], "samples": [6, 10], "validation": [3, 6, 9, 10],
-                           "entry": [2, 4, 6, 8, 10], "stop": []}.items():
+    for name, expected in {
+        "checkpoint": [4, 8, 10],
+        "samples": [6, 10],
+        "validation": [3, 6, 9, 10],
+        "entry": [2, 4, 6, 8, 10],
+        "stop": [],
+    }.items():
         assert due_steps(Clock(plan(), rank=0, stop=lambda: False, start=0), name) == expected, name
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,7 @@ class Home:
     answers: list[tuple[int, bytes]] = field(default_factory=lambda: [(200, CONTENT)])
     asked: list[str] = field(default_factory=list)
     cut: bool = False  # announce more than is sent
+    open: threading.Event = field(default_factory=threading.Event)  # until then every answer waits
 
     def answer(self) -> tuple[int, bytes]:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -38,10 +40,12 @@ class Home:
 @pytest.fixture
 def home() -> Iterator[Home]:
     state = Home()
+    state.open.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.asked.append(self.path)
+            state.open.wait(30)
             status, body = state.answer()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body) + (100 if state.cut else 0)))
@@ -160,13 +164,18 @@ from pathlib import Path
 from lehr.data import download
 from lehr.data.published import Published
 file = Published(sys.argv[2], sys.argv[3])
+print("asking", flush=True)
 print(len(download.fetch(file, [sys.argv[1]], folder=Path(sys.argv[4])).read_bytes()))
 """
 
 
 def test_several_processes_download_once(home: Home, tmp_path: Path) -> None:
+    home.open.clear()
     command = [sys.executable, "-c", WORKER, home.url, FILE.name, FILE.md5, str(tmp_path)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [w.stdout and w.stdout.readline() for w in workers] == ["asking\n"] * 4
+    time.sleep(0.2)  # all but one stand at the lock
+    home.open.set()
     said = [w.communicate(timeout=60)[0].strip() for w in workers]
     assert said == [str(len(CONTENT))] * 4
     assert len(home.asked) == 1

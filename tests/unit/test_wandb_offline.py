@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jobs
 import numpy as np
 import pytest
-import wandb_file
 
+import jobs
+import wandb_file
 from lehr import journal as journals
 from lehr.journal import Journal
 from lehr.plan import Plan
@@ -42,7 +42,11 @@ def live(plan: Plan, run: Store, attempt: int, start: int, steps: int) -> None:
     tracker.start(plan, attempt)
     tracker.record(entry)
     for step in range(start + 1, start + steps + 1):
-        values = {"train/loss": 1.0 / step, "time/step_s": np.float32(0.1), "odd": [np.nan, np.inf, -np.inf][step % 3]}
+        values = {
+            "train/loss": 1.0 / step,
+            "time/step_s": np.float32(0.1),
+            "odd": [np.nan, np.inf, -np.inf][step % 3],
+        }
         tracker.record(journal.metrics(step, values))
         if step % 5 == 0:
             tracker.record(journal.metrics(step, {"validation/loss": 2.0 / step}))
@@ -121,7 +125,9 @@ def test_after_a_kill_the_file_holds_a_beginning(tmp_path: Path) -> None:
         time.sleep(0.5)  # wandb-core, a process of its own, writes what it was given
     found = wandb_file.rows(file)
     assert 0 < len(found) <= 2000
-    assert found == [{"step": step, "train/loss": pytest.approx(1.0 / step)} for step in range(1, len(found) + 1)]
+    assert found == [
+        {"step": step, "train/loss": pytest.approx(1.0 / step)} for step in range(1, len(found) + 1)
+    ]
 
 
 class Node:

@@ -7,7 +7,6 @@ A command's module imports nothing heavy at its top: `lehr --help` imports them 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import tempfile
 import traceback
@@ -57,8 +56,6 @@ def application() -> typer.Typer:
     )
     app.callback()(about)
     for module, names in COMMANDS.items():
-        if importlib.util.find_spec(f"lehr.cli.{module}") is None:
-            continue
         functions = importlib.import_module(f"lehr.cli.{module}")
         for name in names:
             app.command(name)(getattr(functions, name))

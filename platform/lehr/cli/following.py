@@ -7,14 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from lehr import journal, status
 from lehr.errors import KeyMissing, StorageError
+from lehr.launch import failure
 from lehr.status import Status
 from lehr.store import Store
 
 WINDOW_S = 30.0  # over which the speed is measured
+DIED = "a worker died"
 CHECKPOINT = "checkpoint"  # the event of a committed checkpoint
 
 
@@ -32,6 +34,7 @@ class Seen:
         checkpoint_step: of the newest checkpoint known; None when there is none.
         checkpoint_time: when it was seen committed, in seconds since 1970.
         restarts: how many attempts began after this driver's first.
+        best: of the metric by which a checkpoint is kept, since this driver began: value and step.
     """
 
     status: str = "waiting"
@@ -43,6 +46,16 @@ class Seen:
     checkpoint_step: int | None = None
     checkpoint_time: float | None = None
     restarts: int = 0
+    best: tuple[float, int] | None = None
+
+
+class Best(Protocol):
+    """Which metric is to be watched, and whether it is to be small ("min") or large ("max")."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
 
 
 class Follower:
@@ -52,16 +65,24 @@ class Follower:
         run: the run's folder.
         attempts: how many there were before this driver's first.
         step: of the checkpoint that this driver continues from.
+        best: the metric by which a checkpoint is kept: `checkpoint.keep_best` of the spec.
         now: seconds since 1970.
     """
 
     def __init__(
-        self, run: Store, *, attempts: int = 0, step: int | None = None, now: Callable[[], float] = time.time
+        self,
+        run: Store,
+        *,
+        attempts: int = 0,
+        step: int | None = None,
+        best: Best | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._run, self._now = run, now
+        self._run, self._best, self._now = run, best, now
         self._before = attempts
         self._attempt, self._offset = attempts + 1, 0
         self._steps: deque[tuple[float, int]] = deque()
+        self._failed = DIED
         self._measured = (0, 0)  # attempt, and its first step: the one after it is compiled first
         self.seen = Seen(step=step or 0, checkpoint_step=step)
 
@@ -127,21 +148,36 @@ class Follower:
             return self._take_start(entry)
         if kind == "metrics":
             self.seen.values |= {name: float(value) for name, value in entry.get("values", {}).items()}
+            self._compare(int(entry["step"]))
         elif kind == "event":
             return self._take_event(entry)
         return None
+
+    def _compare(self, step: int) -> None:
+        if self._best is None or self._best.metric not in self.seen.values:
+            return
+        value, best = self.seen.values[self._best.metric], self.seen.best
+        sign = 1 if self._best.mode == "max" else -1
+        if best is None or sign * value > sign * best[0]:
+            self.seen.best = (value, step)
 
     def _take_start(self, entry: dict[str, Any]) -> str | None:
         seen, number, step = self.seen, int(entry["attempt"]), int(entry.get("from_step", 0))
         seen.step = max(step, seen.step) if number == seen.attempt else step
         seen.attempt, seen.from_step, seen.restarts = number, step, number - self._before - 1
-        where = f"from the checkpoint of step {step}" if step else "from the start: there is no checkpoint"
-        if seen.restarts:
-            return f"attempt {number} goes on {where}"
-        return f"attempt {number} continues {where}" if step else None
+        if not seen.restarts:
+            return None
+        where = f"resumed from step {step}" if step else "began anew: there was no checkpoint"
+        reason, self._failed = self._failed, DIED
+        return f"{reason}; attempt {number} {where}"
 
     def _take_event(self, entry: dict[str, Any]) -> str | None:
         event, step = entry.get("event"), entry.get("step")
+        if event == "failed":  # told with the next attempt, or by the command's error
+            message = str(entry.get("message", ""))
+            first = message.partition("\n")[0]
+            self._failed = DIED if failure.is_collateral(message) else f"a worker failed: {first}"
+            return None
         if event == CHECKPOINT and step is not None:
             self.seen.checkpoint_step, self.seen.checkpoint_time = int(step), self._now()
             return None

@@ -14,6 +14,7 @@ from lehr.journal import Entry
 from lehr.store import Store
 
 EVENTS_SHOWN = 20
+CHECKPOINT_HEAD = ("checkpoint", "step", "attempt", "size", "workers", "metrics", "state")
 _KNOWN = ("type", "time", "attempt", "step", "event")
 
 
@@ -24,7 +25,7 @@ def lines(run: Run) -> Iterator[str]:
 
 
 def checkpoint_row(folder: Store, item: Listed, *, verify: bool) -> tuple[str, ...]:
-    """Name, step, attempt, size, workers, metrics, state; the state of a broken one begins with "bad"."""
+    """The cells under CHECKPOINT_HEAD; the state of a broken one begins with "bad"."""
     place = (item.name, str(item.step), str(item.attempt))
     if item.manifest is None:
         return (*place, *[stored.NOTHING] * 3, f"{'bad' if item.committed else 'incomplete'}: {item.problem}")
@@ -108,7 +109,10 @@ def _events(run: Run) -> Iterator[str]:
 
 
 def _event(entry: Entry) -> tuple[str, ...]:
-    fields = (f"{name} {_short(value)}" for name, value in entry.items() if name not in _KNOWN)
+    told = {
+        name: value for name, value in entry.items() if name not in _KNOWN and value not in ([], "", None)
+    }
+    fields = (f"{name} {_short(value)}" for name, value in told.items())
     step = "" if entry["step"] is None else f"step {entry['step']}"
     moment = columns.moment(entry["time"])
     return (moment, f"a{entry['attempt']}", step, entry["event"], ", ".join(fields))
@@ -117,7 +121,7 @@ def _event(entry: Entry) -> tuple[str, ...]:
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
-    return str(value).splitlines()[0] if str(value) else "''"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value).splitlines()[0]
 
 
 def _metrics(run: Run) -> Iterator[str]:
@@ -133,7 +137,7 @@ def _checkpoints(run: Run) -> Iterator[str]:
     rows = [checkpoint_row(run.folder, item, verify=False) for item in listing(run.folder)]
     if rows:
         yield f"checkpoints in {run.folder.url}/checkpoints"
-        yield from columns.aligned(rows, indent="  ")
+        yield from columns.aligned([CHECKPOINT_HEAD, *rows], indent="  ")
 
 
 def _samples(run: Run) -> Iterator[str]:

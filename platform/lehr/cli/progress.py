@@ -57,7 +57,8 @@ class Terminal:
     def begin(self, before: Standing) -> None:
         """The run is about to start; `before` is what its folder held."""
         plan = self._plan
-        self._follower = Follower(self._run, attempts=before.attempts, step=before.step)
+        kept = plan.spec.checkpoint.keep_best
+        self._follower = Follower(self._run, attempts=before.attempts, step=before.step, best=kept)
         workers = f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
         start = "" if before.step is None else f", going on from step {before.step}"
         self.say(f"{plan.run_id}: {plan.spec.strategy.kind}, {workers}, {plan.steps} steps{start}")
@@ -86,7 +87,8 @@ class Terminal:
         self._show(self._follower.look())
         self._stop()
         took = time.monotonic() - self._began
-        said = summary(self._plan, self._run.url, outcome, places=self._dashboards, took_s=took)
+        places = [*best(self._plan, self._follower.seen), *self._dashboards]
+        said = summary(self._plan, self._run.url, outcome, places=places, took_s=took)
         print(said, flush=True)
         if outcome.status == "diverged":
             return 1
@@ -179,6 +181,14 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def best(plan: Plan, seen: Seen) -> list[tuple[str, str]]:
+    """The best value of the metric by which a checkpoint is kept."""
+    kept = plan.spec.checkpoint.keep_best
+    if kept is None or seen.best is None:
+        return []
+    return [("best", f"{kept.metric} {seen.best[0]:.4g} at step {seen.best[1]}")]
+
+
 def dashboards(plan: Plan, run: Store) -> list[tuple[str, str]]:
     """Where W&B has the run, or how to send it there."""
     from lehr.tracking import wandb
@@ -202,7 +212,7 @@ def summary(plan: Plan, url: str, outcome: Outcome, *, places: list[tuple[str, s
         plan: the plan.
         url: of the run's folder.
         outcome: how it ended.
-        places: what else is to be named: `dashboards`.
+        places: what else is to be said, by name.
         took_s: since the command was given.
     """
     lines = [f"{plan.run_id}: {outcome.status} at step {outcome.step} of {plan.steps}, after {clock(took_s)}"]

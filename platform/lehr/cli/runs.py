@@ -54,7 +54,6 @@ def checkpoints(
         typer.echo(f"no checkpoints in {folder.url}/{ROOT}")
         return
     rows = [overview.checkpoint_row(folder, item, verify=verify) for item in found]
-    head = ("checkpoint", "step", "attempt", "size", "workers", "metrics", "state")
-    typer.echo("\n".join(columns.aligned([head, *rows])))
+    typer.echo("\n".join(columns.aligned([overview.CHECKPOINT_HEAD, *rows])))
     if any(row[-1].startswith("bad") for row in rows):
         raise typer.Exit(1)

@@ -105,7 +105,7 @@ def _refuse_without_sampler(plan: Plan, run: Run, drawn: Sequence[str]) -> None:
     from lehr.errors import UserError, letter
 
     if plan.spec.sampler is None:
-        came = f"{run.name} trains a {plan.spec.model.kind}: this kind of model has no sampler, it draws no images"
+        came = f"{run.name} trains a {plan.spec.model.kind}, and this kind of model has no sampler"
         look = f"look at its curves: {run.folder.url}/{drawn[0]}" if drawn else f"lehr show {run.name}"
         raise UserError(letter("RUN", came, accepted="a run of a model that has one, such as ebm", do=look))
 
@@ -146,7 +146,7 @@ def _draw(folder: Store, plan: Plan, manifest: Manifest, wanted: tuple[int, int,
     sampler = sampling.Sampler(plan, sampling.restored(plan, weights))
     drawn = sampler.draw(count=count, steps=steps, seed=seed)
     pictures = figures.pictures(drawn.images, drawn.frames, drawn.frame_steps, drawn.energies)
-    place = samples.asked_for(manifest.step, count=count, steps=steps)
+    place = samples.asked_for(manifest.step, count=count, steps=steps, seed=seed)
     place = samples.write_new(folder, place, drawn, pictures, _meta(folder, plan, manifest, seed))
     return [f"{place}/{name}.png" for name in pictures]
 

@@ -77,7 +77,7 @@ def find(name: str, storage: str) -> Run:
     Raises:
         UserError: there is none.
     """
-    whole = "/" in name
+    whole = "/" in name or name in ("", ".", "..")
     place = store.connect(name if whole else storage)
     run = read(place if whole else place.below(name))
     if run.exists:

@@ -52,7 +52,7 @@ def curves(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> bytes:
 
 
 def points(entries: Iterable[Mapping[str, Any]]) -> Points:
-    """The curves of `train/` and `validation/` metrics by name: steps int64 and values float64, [points] each.
+    """Curves of `train/` and `validation/` metrics, by name: steps int64 and values float64, [points] each.
 
     Of several values at one step, the last counts.
     """

@@ -32,6 +32,6 @@ def pictures(
 
 
 def _apart(steps: Sequence[int]) -> list[int]:
-    """Indices of the frames to show: all but a last one that is hardly later than the one before (999, 1000)."""
+    """Indices of the frames to show: not a last one that is hardly later than the one before (999, 1000)."""
     indices = list(range(len(steps)))
     return indices[:-1] if len(steps) > 2 and steps[-1] < 1.05 * steps[-2] else indices

@@ -6,8 +6,10 @@ import functools
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.config import LoggingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -22,19 +24,34 @@ __all__ = ["Trainer", "TrainingFailedError", "trainer"]
 class Trainer(DataParallelTrainer):
     """Ray's trainer with our failure policy: a mistake of the user's is not tried again.
 
-    On a cluster of its own it leaves out the actor that gives room back when a driver dies: that cluster dies
-    with its driver.
+    Ray Train starts a process for each of its helpers. Of these, datasets are ours to handle; and on a
+    cluster of the run's own nobody need ask for more hosts, nor give room back when the driver dies: the
+    cluster dies, too.
     """
 
+    @property
+    def _own(self) -> bool:
+        return self.backend_config.address is not None
+
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()
-        if self.backend_config.address is None:
-            return callbacks
-        return [each for each in callbacks if not isinstance(each, PlacementGroupCleanerCallback)]
+        needless = (DatasetsCallback, PlacementGroupCleanerCallback) if self._own else (DatasetsCallback,)
+        return [each for each in super()._create_default_callbacks() if not isinstance(each, needless)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         settings["failure_policy"] = Policy(self.run_config.failure_config)
+        if self._own:
+            settings["scaling_policy"] = Fixed(self.scaling_config)
         return super()._initialize_and_run_controller(**settings)
+
+
+class Fixed(FixedScalingPolicy):
+    """The number of workers asked for, on a cluster that has room for them and does not grow."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Ray would register here with its autoscaler."""
+
+    def _maybe_send_resource_request(self) -> None:
+        return None
 
 
 class Policy(DefaultFailurePolicy):

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from lehr.errors import LaunchError, letter
 from lehr.plan import Plan
 
@@ -20,6 +22,7 @@ KNOCK_S = 10.0
 STORE_BYTES = 100 << 20  # Ray's least is 75 MiB; nothing of ours goes through its object store
 # A Unix socket's path has at most 107 bytes, and Ray adds about 66 to its folder's.
 LONGEST_FOLDER = 38
+PREFIX = "lehr-ray-"
 
 # Read by Ray when it is imported or started.
 SETTINGS = {
@@ -68,7 +71,7 @@ def cluster(plan: Plan, address: str | None) -> Iterator[dict[str, float]]:
 def _own(plan: Plan) -> Iterator[Any]:
     import ray
 
-    folder = Path(tempfile.mkdtemp(prefix="lehr-", dir=_short_folder()))
+    folder = _folder(Path(_short_folder()))
     settings = {
         "num_cpus": plan.workers * plan.spec.strategy.cpus_per_worker + 1,
         "object_store_memory": STORE_BYTES,
@@ -139,10 +142,19 @@ def _refused(address: str, error: Exception) -> str:
     )
 
 
+def _folder(parent: Path) -> Path:
+    """A new folder for Ray's files. Those that killed drivers left are removed: their names tell whose."""
+    for left in parent.glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
+
+
 def _short_folder() -> str:
     """A folder for temporary files whose name leaves room for Ray's sockets."""
     folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER - len("/lehr-12345678") else "/tmp"
+    return folder if len(folder) <= LONGEST_FOLDER - len(f"/{PREFIX}1234567-12345678") else "/tmp"
 
 
 def graphics(plan: Plan, resources: dict[str, float]) -> int:

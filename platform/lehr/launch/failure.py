@@ -35,10 +35,15 @@ class Failure:
     @property
     def collateral(self) -> bool:
         """True when it failed only because another worker did."""
-        return bool(_COLLATERAL.search(f"{self.kind} {self.message}"))
+        return is_collateral(f"{self.kind} {self.message}")
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def is_collateral(message: str) -> bool:
+    """Whether an error says no more than that another worker is gone."""
+    return bool(_COLLATERAL.search(message))
 
 
 class WorkerFailed(Exception):

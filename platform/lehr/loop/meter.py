@@ -73,7 +73,11 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """What `restore` takes; JSON keeps float64 exactly."""
         return {
-            span: {"sums": self._sums[span].tolist(), "steps": self._steps[span], "examples": self._examples[span]}
+            span: {
+                "sums": self._sums[span].tolist(),
+                "steps": self._steps[span],
+                "examples": self._examples[span],
+            }
             for span in self._sums
         }
 

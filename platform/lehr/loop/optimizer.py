@@ -24,7 +24,7 @@ def _summed(kind: type[Any]) -> type[Any]:
     by the number of replicas.
     """
 
-    class Summed(kind):  # type: ignore[misc]
+    class Summed(kind):
         def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> list[Any]:
             return list(grads_and_vars)
 
@@ -43,7 +43,9 @@ class LossScale:
         self._patience = patience
         # Each replica computes the same value, so the first one's is everybody's.
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.scale = tf.Variable(start, trainable=False, dtype=tf.float32, aggregation=first, name="loss_scale")
+        self.scale = tf.Variable(
+            start, trainable=False, dtype=tf.float32, aggregation=first, name="loss_scale"
+        )
         self.good = tf.Variable(0, trainable=False, dtype=tf.int64, aggregation=first, name="loss_scale_good")
 
     @property
@@ -58,7 +60,9 @@ class LossScale:
         self.good.assign(tf.where(finite & ~grown, self.good + 1, tf.zeros_like(self.good)))
 
 
-def apply_if(finite: Any, optimizer: Any, gradients: list[Any], variables: list[Any], strategy: Strategy) -> None:
+def apply_if(
+    finite: Any, optimizer: Any, gradients: list[Any], variables: list[Any], strategy: Strategy
+) -> None:
     """Apply `gradients` where `finite`, else leave variables and slots as they were.
 
     A branch cannot hold the update (tf.distribute may not merge replicas inside tf.cond), so the update

@@ -76,7 +76,9 @@ def _now(*, after: list[Any]) -> Any:
         return tf.timestamp()
 
 
-def _update(optimizer: Any, gradients: list[Any], variables: list[Any], strategy: Strategy, options: StepOptions) -> None:
+def _update(
+    optimizer: Any, gradients: list[Any], variables: list[Any], strategy: Strategy, options: StepOptions
+) -> None:
     scale = options.loss_scale
     if scale is not None:
         gradients = [g / scale.scale for g in gradients]

@@ -98,7 +98,9 @@ def split(batch: Batch, replicas: int) -> list[Batch]:
 
 
 def _share(batch: Batch, rows: slice) -> Batch:
-    share = {name: value[rows] if np.ndim(value) else value for name, value in batch.items() if name != "signals"}
+    share = {
+        name: value[rows] if np.ndim(value) else value for name, value in batch.items() if name != "signals"
+    }
     share["first"] = batch["first"] + np.int64(rows.start)
     if "signals" in batch:  # once a worker, not once a replica: they are summed
         share["signals"] = batch["signals"] * np.float32(rows.start == 0)
@@ -111,7 +113,9 @@ def join(results: list[Batch], *, without: Iterable[str]) -> Batch:
     return {name: np.concatenate([np.asarray(part[name]) for part in results]) for name in names}
 
 
-def score(program: Replicated, batches: Iterable[Batch], names: tuple[str, ...], replicas: int) -> dict[str, float]:
+def score(
+    program: Replicated, batches: Iterable[Batch], names: tuple[str, ...], replicas: int
+) -> dict[str, float]:
     """Held-out metrics: each batch's shares are over its own count, so they are weighted by it."""
     sums, total = np.zeros(len(names)), 0.0
     for batch in batches:

@@ -37,4 +37,6 @@ def configure(*, threads: int, devices: int) -> None:
 def _split_processor(devices: int) -> None:
     if devices > 1:
         [processor] = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * devices)
+        tf.config.set_logical_device_configuration(
+            processor, [tf.config.LogicalDeviceConfiguration()] * devices
+        )

@@ -55,7 +55,9 @@ class Distributed:
     def sum(self, tensors: list[Any]) -> list[Any]:
         context = tf.distribute.get_replica_context()
         # An input of the program has no device yet, and the exchange asks for one: identity gives it the replica's.
-        return list(context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.identity(tensor) for tensor in tensors]))
+        return list(
+            context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.identity(tensor) for tensor in tensors])
+        )
 
     def apply(self, optimizer: Any, gradients: list[Any], variables: list[Any]) -> None:
         optimizer.apply(gradients, variables)
@@ -77,8 +79,11 @@ class Mirrored(Distributed):
         found = len(tf.config.list_logical_devices(kind))
         if found < devices:
             raise LaunchError(
-                letter("strategy.devices_per_worker", f"{devices} devices asked for, {found} {kind} found",
-                       do="lower strategy.devices_per_worker, or run where there are more devices")
+                letter(
+                    "strategy.devices_per_worker",
+                    f"{devices} devices asked for, {found} {kind} found",
+                    do="lower strategy.devices_per_worker, or run where there are more devices",
+                )
             )
         names = [f"{kind}:{index}" for index in range(devices)]
         super().__init__(tf.distribute.MirroredStrategy(names), local_replicas=devices)
@@ -93,8 +98,11 @@ class MultiWorker(Distributed):
         task = json.loads(os.environ.get("TF_CONFIG", "{}"))
         if "cluster" not in task:
             raise LaunchError(
-                letter("TF_CONFIG", "not set, so the workers cannot find each other",
-                       do="start the job with `lehr run`, which sets it")
+                letter(
+                    "TF_CONFIG",
+                    "not set, so the workers cannot find each other",
+                    do="start the job with `lehr run`, which sets it",
+                )
             )
         self.rank = int(task["task"]["index"])
         self.workers = len(task["cluster"]["worker"])
@@ -106,6 +114,9 @@ class MultiWorker(Distributed):
         super().__init__(inner, local_replicas=inner.num_replicas_in_sync // self.workers)
         if self.local_replicas != devices:
             raise LaunchError(
-                letter("strategy.devices_per_worker", f"{devices} devices asked for, {self.local_replicas} found",
-                       do="make it the number of devices that each worker has")
+                letter(
+                    "strategy.devices_per_worker",
+                    f"{devices} devices asked for, {self.local_replicas} found",
+                    do="make it the number of devices that each worker has",
+                )
             )

@@ -40,7 +40,9 @@ def digest(value: Any) -> Any:
 def _halves(hashes: Any) -> Any:
     """int64 [n] as float32 [4 n] of 16 bits each, which every exchange carries exactly."""
     shifts = tf.constant([0, 16, 32, 48], tf.int64)
-    parts = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes[:, None], shifts), tf.constant(0xFFFF, tf.int64))
+    parts = tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(hashes[:, None], shifts), tf.constant(0xFFFF, tf.int64)
+    )
     return tf.reshape(tf.cast(parts, tf.float32), [-1])
 
 
@@ -80,10 +82,12 @@ class Guard:
                 came = np.unique(result[name])
                 if came.tolist() != [value]:
                     raise SyncError(
-                        letter(f"sync guard, rank {self._strategy.rank}",
-                               f"a sum over {count} replicas gave {came.tolist()} where {value} is right",
-                               do="gradients are not exchanged: check the strategy and the Horovod build "
-                                  "(`lehr doctor`)")
+                        letter(
+                            f"sync guard, rank {self._strategy.rank}",
+                            f"a sum over {count} replicas gave {came.tolist()} where {value} is right",
+                            do="gradients are not exchanged: check the strategy and the Horovod build "
+                            "(`lehr doctor`)",
+                        )
                     )
 
     def check_parameters(self, step: int) -> None:
@@ -94,10 +98,12 @@ class Guard:
             odd = [r for r in range(len(parts)) if (parts[r, index] != parts[0, index]).any()]
             if odd:
                 raise SyncError(
-                    letter(f"sync guard at step {step}",
-                           f"variable {name} of replica {odd[0]} differs from replica 0's",
-                           do="the replicas train different models; resume from the last checkpoint, and "
-                              "if it comes again suspect the exchange or the memory of that device")
+                    letter(
+                        f"sync guard at step {step}",
+                        f"variable {name} of replica {odd[0]} differs from replica 0's",
+                        do="the replicas train different models; resume from the last checkpoint, and "
+                        "if it comes again suspect the exchange or the memory of that device",
+                    )
                 )
 
     def _call(self, program: Replicated) -> list[Batch]:
@@ -107,7 +113,9 @@ class Guard:
 
 def share(strategy: Strategy, numbers: Sequence[int]) -> list[list[int]]:
     """Every worker's `numbers` (each in 0 .. 2**62), on every worker; in order of rank."""
-    program = strategy.compile(lambda batch: {"rows": gather(strategy, _halves(batch["numbers"]))}, name="share")
+    program = strategy.compile(
+        lambda batch: {"rows": gather(strategy, _halves(batch["numbers"]))}, name="share"
+    )
     batch = {"numbers": np.asarray(numbers, np.int64)}
     rows = np.asarray(program([batch] * strategy.local_replicas)[0]["rows"])
     parts = rows[:: strategy.local_replicas].reshape(strategy.workers, -1, 4).astype(np.int64)

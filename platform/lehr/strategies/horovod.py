@@ -13,8 +13,11 @@ def _load() -> Any:
         import horovod.tensorflow as horovod
     except ImportError as error:
         raise LaunchError(
-            letter("strategy.kind: horovod", f"Horovod cannot be loaded ({error})",
-                   do="build it with `make setup`, or choose another strategy; `lehr doctor` tells more")
+            letter(
+                "strategy.kind: horovod",
+                f"Horovod cannot be loaded ({error})",
+                do="build it with `make setup`, or choose another strategy; `lehr doctor` tells more",
+            )
         ) from error
     return horovod
 

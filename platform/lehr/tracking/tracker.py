@@ -1,13 +1,14 @@
 """What a tracker is, and how one is kept from holding up training.
 
-    make(plan, run)           the tracker of a run: `Background(Wandb(...))`, or `Nothing`
-    Tracker                   what a worker calls
-    Background                runs a tracker in a thread of its own, and switches it off when it fails
-    Memory                    keeps what it was told
+make(plan, run)           the tracker of a run: `Background(Wandb(...))`, or `Nothing`
+Tracker                   what a worker calls
+Background                runs a tracker in a thread of its own, and switches it off when it fails
+Memory                    keeps what it was told
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 import threading
@@ -20,7 +21,10 @@ from lehr.plan import Plan
 from lehr.store import Store
 
 WAITING = 10_000  # calls that may wait for a slow tracker
-CLOSE_S = 30.0  # that the end of a run waits for it
+PATIENCE_S = 10.0  # that training waits for room in that queue, in all
+CLOSE_S = 45.0  # that the end of a run waits for it
+
+Tell = Callable[[str], object]
 
 
 class Tracker(Protocol):
@@ -79,21 +83,28 @@ class Memory:
 
 
 class Background:
-    """Another tracker, in a thread of its own: no call waits for it, and none of its errors comes out.
+    """Another tracker, in a thread of its own: none of its errors comes out, and it holds up nobody for long.
 
-    A tracker that raises is switched off; one that is too slow loses what does not fit in the queue. The
-    journal has it all, so both are said once, on standard error, which is the worker's log.
+    A tracker that raises is switched off. One that is too slow is waited for when the queue is full, but no
+    more than `patience_s` in all; after that it misses what does not fit. The journal has it all, so either
+    is said once.
 
     Args:
         tracker: told everything, from one thread.
+        tell: takes what is to be said, in words; by default it goes to standard error, the worker's log.
         waiting: calls that may wait.
+        patience_s: how long callers wait in all, over the tracker's life, for room among those.
         close_s: how long `close` waits for the rest to be told.
     """
 
-    def __init__(self, tracker: Tracker, *, waiting: int = WAITING, close_s: float = CLOSE_S) -> None:
+    def __init__(
+        self, tracker: Tracker, *, tell: Tell | None = None, waiting: int = WAITING,
+        patience_s: float = PATIENCE_S, close_s: float = CLOSE_S,
+    ) -> None:  # fmt: skip
         self.problem: Exception | None = None
         self.lost = 0
-        self._tracker, self._close_s = tracker, close_s
+        self._tracker, self._tell = tracker, tell or say
+        self._patience_s, self._close_s = patience_s, close_s
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=waiting)
         self._thread = threading.Thread(target=self._run, name="lehr-tracker", daemon=True)
         self._thread.start()
@@ -111,27 +122,29 @@ class Background:
         """Wait for what was said before, at most `close_s` seconds."""
         deadline = time.monotonic() + self._close_s
         if self.problem is None:
-            self._put(self._tracker.close, deadline)
-        self._put(None, deadline)
+            self._last(self._tracker.close, deadline)
+        self._last(None, deadline)
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            _say(f"tracking did not end within {self._close_s:g} s; the journal has all of it")
+            self._tell(f"tracking did not end within {self._close_s:g} s; the journal has all of it")
+        if self.lost:
+            self._tell(f"tracking missed {self.lost:,} entries; the journal has all of them")
 
     def _later(self, call: Callable[[], None]) -> None:
         if self.problem is not None:
             return
+        began = time.monotonic()
         try:
-            self._calls.put_nowait(call)
+            self._calls.put(call, timeout=self._patience_s)
         except queue.Full:
             if self.lost == 0:
-                _say("tracking is too slow and misses entries; the journal has all of them")
+                self._tell("tracking is too slow and misses entries; the journal has all of them")
             self.lost += 1
+        self._patience_s = max(0.0, self._patience_s - (time.monotonic() - began))
 
-    def _put(self, call: Callable[[], None] | None, deadline: float) -> None:
-        try:
+    def _last(self, call: Callable[[], None] | None, deadline: float) -> None:
+        with contextlib.suppress(queue.Full):
             self._calls.put(call, timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Full:
-            self.lost += 1
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -141,18 +154,25 @@ class Background:
                 call()
             except Exception as error:  # whatever it is, training goes on
                 self.problem = error
-                _say(f"tracking is switched off: {type(error).__name__}: {error}; the journal goes on")
+                self._tell(f"tracking is switched off: {type(error).__name__}: {error}; the journal goes on")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print for the worker's log."""
     print(f"lehr: {text}", file=sys.stderr, flush=True)
 
 
-def make(plan: Plan, run: Store) -> Tracker:
-    """The tracker that the job asks for; `run` is the run's folder."""
+def make(plan: Plan, run: Store, *, tell: Tell = say) -> Tracker:
+    """The tracker that the job asks for.
+
+    Args:
+        plan: of the run.
+        run: its folder.
+        tell: takes what goes wrong with tracking, in words, from any thread; it must not raise.
+    """
     node = plan.spec.tracking.wandb
     if node is None or node.mode == "disabled":
         return Nothing()
     from lehr.tracking.wandb import Wandb
 
-    return Background(Wandb(run))
+    return Background(Wandb(run, tell), tell=tell)

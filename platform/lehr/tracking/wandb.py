@@ -1,16 +1,20 @@
 """Weights & Biases, through its own client: one W&B run for a run of ours, whatever its number of attempts.
 
 A journal entry of metrics is one row of W&B's history, with the same names and values and with `step`, which
-is the x axis of every chart. Offline files are kept with the run: `wandb sync` sends them later.
+is the x axis of every chart. Offline files are kept with the run: `wandb sync` sends them later. When W&B
+cannot be reached, an attempt is recorded offline.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import netrc
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -22,14 +26,19 @@ from lehr.spec import secrets
 from lehr.store import Store
 
 FOLDER = "wandb"
-INIT_S, FINISH_S = 60.0, 20.0
+INIT_S, FINISH_S = 20.0, 20.0  # together less than the end of a run waits
 _HOST = "https://api.wandb.ai"
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")  # W&B refuses / \ # ? % : in ids; dots make odd file names
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")  # W&B refuses : ; , # ? / ' in ids; dots make odd file names
+_LONGEST = 64
+_GOOD = ("completed", "stopped")
 
 
 def identity(run_id: str) -> str:
-    """`run_id` as W&B takes it: at most 64 letters, digits, hyphens and underscores."""
-    return _UNSAFE.sub("-", run_id)[:64]
+    """`run_id` as W&B takes it: at most 64 letters, digits, hyphens and underscores; ids that differ stay so."""
+    safe = _UNSAFE.sub("-", run_id)
+    if safe == run_id and len(run_id) <= _LONGEST:
+        return run_id
+    return f"{safe[: _LONGEST - 9]}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
 
 
 def key(node: Any) -> str | None:
@@ -39,7 +48,9 @@ def key(node: Any) -> str | None:
     if found := os.environ.get("WANDB_API_KEY"):
         return found
     try:
-        entry = netrc.netrc().authenticators(urlparse(os.environ.get("WANDB_BASE_URL", _HOST)).hostname or "")
+        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(
+            urlparse(os.environ.get("WANDB_BASE_URL", _HOST)).hostname or ""
+        )
     except (OSError, netrc.NetrcParseError):
         return None
     return entry[2] if entry else None
@@ -70,37 +81,48 @@ class Wandb:
     Args:
         run: the run's folder. Where its keys are files, W&B's files are there too; else they are made in a
             temporary folder and copied there at the end.
+        tell: takes what the user should know, in words.
     """
 
-    def __init__(self, run: Store) -> None:
-        self._store = run
+    def __init__(self, run: Store, tell: Callable[[str], object] = print) -> None:
+        self._store, self._tell = run, tell
         self._run: Any = None
+        self._exit_code = 1  # until the journal says that it ended well
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, plan: Plan, attempt: int) -> None:
-        """Begin, or go on with, the W&B run."""
-        import wandb
-
-        node = plan.spec.tracking.wandb
-        how = mode(node)
-        settings = wandb.Settings(
-            silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True,
-            x_disable_machine_info=True, x_save_requirements=False, init_timeout=INIT_S, finish_timeout=FINISH_S,
-            **({"api_key": key(node)} if how == "online" else {}),
-        )  # fmt: skip
-        self._run = wandb.init(
-            project=node.project, entity=node.entity, group=node.group or plan.spec.name, name=plan.run_id,
-            id=identity(plan.run_id), resume="allow", mode=how, tags=list(node.tags) or None, notes=node.notes,
-            config=config(plan) | {"attempt": attempt}, dir=str(self._folder()), settings=settings,
-            reinit="create_new",
-        )  # fmt: skip
+        """Begin, or go on with, the W&B run; offline when W&B cannot be reached."""
+        os.environ.setdefault("WANDB_SILENT", "true")  # its login speaks before it has read its settings
+        node, folder = plan.spec.tracking.wandb, str(self._folder())
+        how, secret = mode(node), key(node)
+        if how == "online" and secret is None:
+            how = self._offline("there is no API key: set WANDB_API_KEY, or tracking.wandb.api_key")
+        begin = functools.partial(_begin, plan, attempt, folder)
+        try:
+            self._run = begin(how, secret)
+        except Exception as error:
+            if how != "online":
+                raise
+            self._run = begin(self._offline(f"{type(error).__name__}: {error}"), None)
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
+    def _offline(self, reason: str) -> str:
+        files = f"{self._store.url.rstrip('/')}/{FOLDER}"
+        reason = reason.splitlines()[0]
+        self._tell(f"W&B is not online: {reason}; recorded in {files}: send it later with wandb sync")
+        return "offline"
+
     def record(self, entry: Entry) -> None:
-        """A metrics entry becomes a row; others are the journal's alone."""
-        if entry["type"] == "metrics":
+        """A metrics entry becomes a row; a start tells the configuration what only the worker knows."""
+        kind = entry["type"]
+        if kind == "metrics":
             self._run.log({"step": entry["step"], **entry["values"]})
+        elif kind == "start":
+            told = {name: entry[name] for name in ("from_step", "versions") if name in entry}
+            self._run.config.update(told, allow_val_change=True)
+        elif kind == "end":
+            self._exit_code = 0 if entry["outcome"] in _GOOD else 1
 
     def image(self, name: str, step: int, png: bytes) -> None:
         """A row of its own with the picture."""
@@ -112,10 +134,12 @@ class Wandb:
     def close(self) -> None:
         """Send or write what is left, and keep the files with the run."""
         if self._run is not None:
-            self._run.finish()
+            self._run.finish(exit_code=self._exit_code)
         if self._temporary is not None:
             folder = Path(self._temporary.name)
-            for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
+            for file in sorted(
+                path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+            ):
                 self._store.write(file.relative_to(folder).as_posix(), file.read_bytes())
             self._temporary.cleanup()
 
@@ -127,3 +151,21 @@ class Wandb:
             return local.parent
         self._temporary = tempfile.TemporaryDirectory(prefix="lehr-wandb-")
         return Path(self._temporary.name)
+
+
+def _begin(plan: Plan, attempt: int, folder: str, how: str, secret: str | None) -> Any:
+    """W&B's run, begun in the mode `how`."""
+    import wandb
+
+    node = plan.spec.tracking.wandb
+    settings = wandb.Settings(
+        silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True,
+        x_disable_machine_info=True, x_save_requirements=False, init_timeout=INIT_S, finish_timeout=FINISH_S,
+        x_sync_dir_suffix=f"a{attempt}", **({"api_key": secret} if how == "online" else {}),
+    )  # fmt: skip
+    return wandb.init(
+        project=node.project, entity=node.entity, group=node.group or plan.spec.name, name=plan.run_id,
+        id=identity(plan.run_id), resume="allow", mode=how, tags=list(node.tags) or None,
+        notes=node.notes, config=config(plan) | {"attempt": attempt}, dir=folder, settings=settings,
+        reinit="create_new",
+    )  # fmt: skip

@@ -76,7 +76,13 @@ def build(plan: Plan, strategy: Strategy) -> Built:
     options = StepOptions(xla=xla(plan), clip=spec.train.gradient_clip, loss_scale=scale)
     snapshot = Snapshot(model, slots, memory, first_slot=first)
     return Built(
-        model, objective, memory, feed, held_out, snapshot, snapshot.variables,
+        model,
+        objective,
+        memory,
+        feed,
+        held_out,
+        snapshot,
+        snapshot.variables,
         update=training_step(model, objective, optimizer, strategy, options),
         validate=validation_step(model, objective, strategy),
     )

@@ -25,7 +25,13 @@ class Clock:
     """
 
     def __init__(
-        self, plan: Plan, *, rank: int, stop: Callable[[], bool], start: int, now: Callable[[], float] = time.monotonic
+        self,
+        plan: Plan,
+        *,
+        rank: int,
+        stop: Callable[[], bool],
+        start: int,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._rank, self._stop, self._now = plan, rank, stop, now
         began = now()

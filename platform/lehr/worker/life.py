@@ -44,7 +44,9 @@ def _version(name: str) -> str:
 class Life:
     """The loop's attendant. Rank 0 reports; every rank saves its part."""
 
-    def __init__(self, plan: Plan, run: Store, strategy: Strategy, attempt: int, request: StopRequest) -> None:
+    def __init__(
+        self, plan: Plan, run: Store, strategy: Strategy, attempt: int, request: StopRequest
+    ) -> None:
         self._plan, self._run, self._strategy, self._attempt = plan, run, strategy, attempt
         self._request = request
         self._step = 0
@@ -55,8 +57,14 @@ class Life:
             tracker = trackers.make(plan, run)
             self._report = Report(run, plan, Journal(run, attempt), tracker)
         self._saver = Saver(
-            run, rank=strategy.rank, workers=strategy.workers, attempt=attempt,
-            spec_hash=plan.spec_hash, versions=versions(), keep=plan.spec.checkpoint, on_event=self._event,
+            run,
+            rank=strategy.rank,
+            workers=strategy.workers,
+            attempt=attempt,
+            spec_hash=plan.spec_hash,
+            versions=versions(),
+            keep=plan.spec.checkpoint,
+            on_event=self._event,
         )
 
     def train(self) -> Outcome:
@@ -89,8 +97,15 @@ class Life:
         strategy = self._strategy
         processes = [row[0] for row in share(strategy, [os.getpid()])]
         if self._report is not None:
-            self._report.start(self._attempt, self._step, spec_hash=self._plan.spec_hash, versions=versions(),
-                               workers=strategy.workers, replicas=strategy.replicas, processes=processes)
+            self._report.start(
+                self._attempt,
+                self._step,
+                spec_hash=self._plan.spec_hash,
+                versions=versions(),
+                workers=strategy.workers,
+                replicas=strategy.replicas,
+                processes=processes,
+            )
         for event, fields in early:
             self._event(event, step=self._step, **fields)
         self._tell("running")
@@ -109,9 +124,12 @@ class Life:
         if not np.isfinite(metrics).all():
             values = dict(zip(self._built.objective.metrics, metrics.tolist(), strict=True))
             raise DivergenceError(
-                letter(f"step {step}", f"training diverged: {values}",
-                       do="lower train.optimizer.learning_rate (or sampler.step_size) and train under another "
-                          "--run id; the last checkpoint is from before it")
+                letter(
+                    f"step {step}",
+                    f"training diverged: {values}",
+                    do="lower train.optimizer.learning_rate (or sampler.step_size) and train under another "
+                    "--run id; the last checkpoint is from before it",
+                )
             )
 
     def entry(self, step: int) -> None:
@@ -125,22 +143,32 @@ class Life:
         objective = self._built.objective
         assert self._built.held_out is not None, "validation without held-out examples"
         with self._built.held_out.validation_batches() as batches:
-            held_out = score(self._built.validate, batches, objective.validation_metrics, self._strategy.local_replicas)
-        self._values(step, {f"validation/{k}": v for k, v in held_out.items()}
-                     | {f"epoch/{k}": v for k, v in means.items()} | {"epoch": step / self._plan.steps_per_epoch})
+            held_out = score(
+                self._built.validate, batches, objective.validation_metrics, self._strategy.local_replicas
+            )
+        self._values(
+            step,
+            {f"validation/{k}": v for k, v in held_out.items()}
+            | {f"epoch/{k}": v for k, v in means.items()}
+            | {"epoch": step / self._plan.steps_per_epoch},
+        )
 
     def sample(self, step: int) -> None:
         if self._report is None:
             return
         node = self._plan.spec.samples
         drawn = sampling.draw(self._plan, self._built.model, count=node.count, steps=node.steps)
-        for name, png in sampling.write(self._run, self._plan, drawn, step=step, attempt=self._attempt).items():
+        for name, png in sampling.write(
+            self._run, self._plan, drawn, step=step, attempt=self._attempt
+        ).items():
             self._report.image(f"samples/{name}", step, png)
         self._event("samples", step=step)
 
     def save(self, step: int) -> None:
         self._guard.check_parameters(step)
-        state = self._built.snapshot.take({"step": step, "meter": self._meter.state()}, rank=self._strategy.rank)
+        state = self._built.snapshot.take(
+            {"step": step, "meter": self._meter.state()}, rank=self._strategy.rank
+        )
         self._saver.save(step, state, self._report.metrics if self._report else {})
 
     # --- how it ends ------------------------------------------------------------------------------
@@ -178,4 +206,3 @@ class Life:
     def _event(self, event: str, *, step: int | None = None, **fields: Any) -> None:
         if self._report is not None:
             self._report.event(event, step=step, **fields)
-

@@ -19,7 +19,9 @@ from lehr.worker.state import assign, named_weights
 Tell = Callable[..., Any]
 
 
-def resume(plan: Plan, run: Store, strategy: Strategy, built: Built, tell: Tell) -> tuple[Manifest | None, dict[str, Any]]:
+def resume(
+    plan: Plan, run: Store, strategy: Strategy, built: Built, tell: Tell
+) -> tuple[Manifest | None, dict[str, Any]]:
     """Put the newest good checkpoint into `built`; rank 0 chooses and verifies, the others follow.
 
     Returns:

@@ -55,8 +55,11 @@ class Sampler:
     def __init__(self, plan: Plan, model: Any) -> None:
         if plan.spec.sampler is None:
             raise UserError(
-                letter(f"run {plan.run_id}", f"its model, {plan.spec.model.kind}, has no sampler",
-                       accepted="a run of a model that can be sampled, such as ebm")
+                letter(
+                    f"run {plan.run_id}",
+                    f"its model, {plan.spec.model.kind}, has no sampler",
+                    accepted="a run of a model that can be sampled, such as ebm",
+                )
             )
         self._plan, self._model = plan, model
         self._programs: dict[tuple[int, tuple[int, ...], int], Callable[..., Any]] = {}

@@ -87,9 +87,12 @@ def assign(variables: dict[str, Any], values: dict[str, np.ndarray], *, what: st
     if wanted != came:
         odd = sorted(name for name in wanted.keys() | came.keys() if wanted.get(name) != came.get(name))
         raise UserError(
-            letter(f"checkpoint, {what}", f"it is of another model: {odd[0]} is {came.get(odd[0], 'absent')} there "
-                   f"and {wanted.get(odd[0], 'absent')} here ({len(odd)} differ)",
-                   do="use the model settings that the checkpoint was made with, or train under another --run")
+            letter(
+                f"checkpoint, {what}",
+                f"it is of another model: {odd[0]} is {came.get(odd[0], 'absent')} there "
+                f"and {wanted.get(odd[0], 'absent')} here ({len(odd)} differ)",
+                do="use the model settings that the checkpoint was made with, or train under another --run",
+            )
         )
     for name, variable in variables.items():
         variable.assign(values[name])
