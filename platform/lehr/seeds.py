@@ -16,7 +16,7 @@ _MASK = (1 << 64) - 1
 
 
 class Purpose(IntEnum):
-    """What a draw is for. Two purposes never share a stream. Numbers are part of the format: add, never renumber."""
+    """What a draw is for; no two share a stream. The numbers are part of the format: add, never renumber."""
 
     WEIGHTS = 1
     ORDER = 2

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/workers.py [--pairs 3] [--steps 6]
 
-The book's energy-based model at 32x32, batch 128, 60 Langevin steps. Each run is a whole job of its own without
-Ray; one worker and two workers take turns. Quoted is the ratio of the median seconds a step, pair by pair.
+The book's energy-based model at 32x32, batch 128, 60 Langevin steps. Each run is a whole job of its own,
+without Ray; one worker and two workers take turns. Quoted is the ratio of the median seconds a step, pair
+by pair.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Tolerances, of the norm of each variable's difference to the norm of the variabl
 
 - LeNet: 1e-5.
 - EBM: 1e-5 for kernels. Adam divides a gradient by its own size, so where a gradient is nearly zero the order
-  of summation decides a visible part of the update: biases, which start from zero and have moved by ten updates
-  only, hold BIAS.
+  of summation decides a visible part of the update: biases, which start from zero and have moved by ten
+  updates only, hold BIAS.
 - Chains hold 1e-5 of the range of a pixel in all but a share of ODD pixels: the gradient that moves them is
   multiplied by the step size of 10 in each of 100 Langevin steps.
 """

@@ -42,7 +42,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State, dict[s
 
 
 @pytest.mark.parametrize(("change", "tolerance"), [
-    # Adam's first updates are as large as the rate whatever the gradient, so where it is nearly zero rounding decides.
+    # Adam's first updates have the rate's size whatever the gradient's; where it is near 0, rounding decides.
     ("train.compile=on", 5e-4),
     ("train.precision=mixed_bfloat16", 0.05),
     ("train.precision=mixed_float16", 0.05),
@@ -118,7 +118,7 @@ def test_a_broken_checkpoint_is_passed_over_and_said(tmp_path: Path) -> None:
     [skipped] = [entry for entry in second if entry.get("event") == "checkpoint_skipped"]
     assert skipped["checkpoint"] == "step-00000004.a1"
     assert "chains-0000-of-0001.safetensors" in skipped["reason"]
-    whole, fresh = train(jobs.EBM, tmp_path, "train.duration={steps: 6}", *sets, run_id="whole")
+    _, fresh = train(jobs.EBM, tmp_path, "train.duration={steps: 6}", *sets, run_id="whole")
     expected = jobs.final(fresh)[1]
     for name, value in jobs.final(run)[1].weights.items():
         assert value.tobytes() == expected.weights[name].tobytes(), name

@@ -274,14 +274,15 @@ def test_a_failing_store_loses_and_repeats_nothing(failing: int, after: bool) ->
     assert journal.read_attempt(inner, 1) == said
 
 
-def test_a_line_torn_by_the_store_swallows_no_other() -> None:
+@pytest.mark.parametrize("cut", [1, 10, -20, -1])
+def test_a_line_torn_by_the_store_swallows_no_other(cut: int) -> None:
     class Tearing(MemoryStore):
         torn = False
 
         def append(self, key: str, data: bytes) -> None:
             if not self.torn:
                 self.torn = True
-                super().append(key, data[:-20])
+                super().append(key, data[:cut])
                 raise StorageError("torn")
             super().append(key, data)
 

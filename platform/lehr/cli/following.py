@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import deque
@@ -83,31 +84,31 @@ class Follower:
         self._attempt, self._offset = attempts + 1, 0
         self._steps: deque[tuple[float, int]] = deque()
         self._failed = DIED
-        self._measured = (0, 0)  # attempt, and its first step: the one after it is compiled first
+        self._measured = (0, 0)  # attempt, and where it began: the step after that waits for the compiler
         self.seen = Seen(step=step or 0, checkpoint_step=step)
 
     def look(self) -> list[str]:
         """Bring `seen` up to date; what happened since the last look, in words for the user.
 
-        Storage that does not answer leaves `seen` as it was.
+        What storage does not answer now is asked again next time.
         """
-        try:
+        notes: list[str] = []
+        with contextlib.suppress(StorageError):
             told = status.read(self._run)
-            self._take_status(told)
-            entries = list(self._entries(told.attempt)) if told else []
-        except StorageError:
-            return []
-        return [note for entry in entries if (note := self._take(entry))]
+            if told is not None and told.attempt > self._before:  # else an earlier driver left it
+                self._take_status(told)
+                notes.extend(note for entry in self._entries(told.attempt) if (note := self._take(entry)))
+        return notes
 
-    def _take_status(self, told: Status | None) -> None:
-        if told is None or told.attempt <= self._before:
-            return  # left by an earlier driver
-        seen = self.seen
-        seen.status, seen.attempt, seen.step = told.status, told.attempt, told.step
+    def _take_status(self, told: Status) -> None:
+        self.seen.status, self.seen.attempt = told.status, told.attempt
+        if told.status == "starting":
+            return  # it does not know its step yet
+        self.seen.step = told.step
         if self._measured[0] != told.attempt:
             self._measured = (told.attempt, told.step)
             self._steps.clear()
-        if told.status == "running" and told.step > self._measured[1]:
+        if told.step > self._measured[1]:
             self._measure(told.step)
 
     def _measure(self, step: int) -> None:

@@ -58,12 +58,12 @@ class Noise:
         rows, elements = shape[0], math.prod(shape[1:])
         counts = -(-elements // _AT_ONCE)
         flat = operation(
-            shape=[rows, counts * _AT_ONCE],
+            shape=[rows * counts * _AT_ONCE],  # flat: XLA pairs numbers by the shape, and rows may be odd
             key=tf.constant([key(self.seed, self.purpose)], tf.uint64),
             counter=_counter(step, k, _int64(first) * counts),
             alg=_PHILOX,
         )
-        return tf.reshape(flat[:, :elements], shape)
+        return tf.reshape(tf.reshape(flat, [rows, counts * _AT_ONCE])[:, :elements], shape)
 
 
 def _counter(step: Any, k: Any, low: Any) -> Any:

@@ -13,7 +13,7 @@ from lehr.objectives.objective import Objective
 from lehr.strategies.strategy import Batch, Replicated, Strategy
 
 SIGNALS = 4
-"""Length of a batch's `signals`: what rank 0 decided on the clock, summed over replicas with the gradients."""
+"""Length of a batch's `signals`: what was decided on a clock, summed over replicas with the gradients."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Distributed:
 
     def sum(self, tensors: list[Any]) -> list[Any]:
         context = tf.distribute.get_replica_context()
-        # An input of the program has no device yet, and the exchange asks for one: identity gives it the replica's.
+        # An input of the program has no device yet, and the exchange asks for one: identity gives it.
         return list(
             context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.identity(tensor) for tensor in tensors])
         )

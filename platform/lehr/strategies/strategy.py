@@ -61,7 +61,7 @@ _KINDS = {
 
 
 def make(kind: str, *, devices: int) -> Strategy:
-    """The strategy of that `kind`, with `devices` a worker; joins the group that the environment describes."""
+    """The strategy of that `kind`, with `devices` a worker; joins the group in the environment."""
     module, attribute = _KINDS[kind].split(":")
     strategy: Strategy = getattr(importlib.import_module(module), attribute)(devices)
     return strategy

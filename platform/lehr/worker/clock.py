@@ -36,7 +36,7 @@ class Clock:
         self._plan, self._rank, self._stop, self._now = plan, rank, stop, now
         began = now()
         self._step = start
-        self._last = {name: (start, began) for name in ("checkpoint", "samples", "validation")}
+        self._last = dict.fromkeys(("checkpoint", "samples", "validation"), (start, began))
 
     def signals(self) -> np.ndarray:
         """float32 [SIGNALS], for the step that comes next."""

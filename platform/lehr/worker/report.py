@@ -55,7 +55,7 @@ class Pulse:
 
     def __init__(self, store: Store, plan: Plan, attempt: int, stop: StopRequest) -> None:
         self._store, self._plan, self._attempt, self._stop = store, plan, attempt, stop
-        self._now = {"status": "starting", "step": 0, "message": ""}
+        self._now: dict[str, Any] = {"status": "starting", "step": 0, "message": ""}
         self._written: dict[str, Any] = {}
         self._written_at = 0.0
         self._end = threading.Event()

@@ -47,7 +47,7 @@ def initialise(plan: Plan, built: Built, tell: Tell) -> None:
     if node is None:
         return
     source = stores.connect(node.run, plan.storage_options())
-    found = checkpoint.newest(source, step=None if node.step == "latest" else node.step)
+    found = checkpoint.newest(source, step=node.step if isinstance(node.step, int) else None)
     if found.manifest is None:
         raise UserError(letter("init_from.run", f"{node.run} has no checkpoint", do="see `lehr checkpoints`"))
     state = checkpoint.load(source, found.manifest, first_slot=0, slots=0)

@@ -66,7 +66,7 @@ class Sampler:
 
     def draw(self, *, count: int, steps: int, seed: int | None = None) -> Samples:
         """`count` chains of `steps` steps; `seed` is the run's unless given."""
-        marks = tuple(mark for mark in MARKS if mark < steps) + (steps,)
+        marks = (*(mark for mark in MARKS if mark < steps), steps)
         seed = self._plan.spec.train.seed if seed is None else seed
         drawn = self._program(count, marks, seed)(self._start(count, seed))
         images = np.asarray(drawn.images)
