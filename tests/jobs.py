@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lehr import checkpoint, spec
+from lehr import checkpoint, journal, spec
 from lehr import plan as plans
 from lehr import store as stores
 from lehr.checkpoint import Manifest, State
@@ -48,3 +48,12 @@ def final(run: Store, *, slots: int = 64) -> tuple[Manifest, State]:
     manifest = checkpoint.newest(run).manifest
     assert manifest is not None
     return manifest, checkpoint.load(run, manifest, first_slot=0, slots=slots)
+
+
+def story(run: Store) -> list[tuple[int, dict[str, float]]]:
+    """The metrics that do not depend on time, by step."""
+    entries = [entry for entry in journal.read(run) if entry["type"] == "metrics"]
+    return [
+        (entry["step"], {k: v for k, v in entry["values"].items() if not k.startswith(("time/", "rate/"))})
+        for entry in entries
+    ]

@@ -58,9 +58,20 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 
 def config(file: Path) -> dict[str, Any]:
-    """The configuration that the run began with."""
-    [run] = [record.run for record in records(file) if record.HasField("run")]
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in run.config.update}
+    """The configuration as the file leaves it: what the run began with, and what was told later."""
+    said = [record.run.config for record in records(file) if record.HasField("run")]
+    said += [record.config for record in records(file) if record.HasField("config")]
+    return {
+        item.key or ".".join(item.nested_key): json.loads(item.value_json)
+        for one in said
+        for item in one.update
+    }
+
+
+def exit_code(file: Path) -> int:
+    """What the run ended with."""
+    [code] = [record.exit.exit_code for record in records(file) if record.HasField("exit")]
+    return int(code)
 
 
 def _row(history: Any) -> dict[str, Any]:

@@ -101,15 +101,31 @@ class Hanging(Memory):
 
 def test_one_that_hangs_holds_up_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     inner = Hanging()
-    tracker = Background(inner, waiting=2, close_s=0.2)
+    tracker = Background(inner, waiting=2, patience_s=0.3, close_s=0.2)
     began = time.monotonic()
     for _ in range(100):
         tracker.record(entries()[1])
     tracker.close()
     assert time.monotonic() - began < 5.0  # it would hang for ever
     assert tracker.lost >= 97
-    assert "did not end" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "tracking did not end within 0.2 s" in said
+    assert f"tracking missed {tracker.lost} entries" in said
     inner.go_on.set()
+
+
+def test_one_that_is_slow_for_a_while_misses_nothing() -> None:
+    class Slow(Memory):
+        def record(self, entry: dict[str, Any]) -> None:
+            time.sleep(0.01)
+            super().record(entry)
+
+    inner, said = Slow(), []
+    tracker = Background(inner, tell=said.append, waiting=2)
+    for _ in range(30):
+        tracker.record(entries()[1])
+    tracker.close()
+    assert (len(inner.calls), tracker.lost, said) == (31, 0, [])
 
 
 def test_what_the_job_asks_for_is_made(tmp_path: Path) -> None:

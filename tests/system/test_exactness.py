@@ -12,7 +12,9 @@ Tolerances, of the norm of each variable's difference to the norm of the variabl
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -31,13 +33,21 @@ STRATEGIES = {
 }
 
 
-def trained(text: str, folder: Path, *sets: str) -> State:
+class Trained(NamedTuple):
+    """The last state of a run, and its metrics by step: those that do not depend on time."""
+
+    state: State
+    story: list[tuple[int, dict[str, float]]]
+
+
+def trained(text: str, folder: Path, *sets: str) -> Trained:
     plan = jobs.plan(text, *sets)
     storage = jobs.storage(folder)
     admission.prepare(plan, storage.below(plan.run_id))
     outcome = local.spawn(plan, storage)
     assert (outcome.status, outcome.step) == ("completed", 10)
-    return jobs.final(storage.below(plan.run_id))[1]
+    run = storage.below(plan.run_id)
+    return Trained(jobs.final(run)[1], jobs.story(run))
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -48,7 +58,9 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module", params=["ebm", "lenet"])
-def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, State]:
+def alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str, Trained]:
     text = {"ebm": jobs.EBM, "lenet": jobs.LENET}[request.param]
     return request.param, text, trained(text, tmp_path_factory.mktemp(request.param))
 
@@ -57,10 +69,10 @@ def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_gives_the_numbers_of_one_replica(
-    strategy: str, alone: tuple[str, str, State], tmp_path: Path
+    strategy: str, alone: tuple[str, str, Trained], tmp_path: Path
 ) -> None:
-    name, text, single = alone
-    state = trained(text, tmp_path, STRATEGIES[strategy])
+    name, text, (single, _) = alone
+    state, _ = trained(text, tmp_path, STRATEGIES[strategy])
     assert state.weights.keys() == single.weights.keys()
     far = {key: distance(state.weights[key], single.weights[key]) for key in single.weights}
     print(f"{name} {strategy}: worst weight {max(far, key=far.get)} {max(far.values()):.1e}")
@@ -72,3 +84,18 @@ def test_every_strategy_gives_the_numbers_of_one_replica(
             assert odd < ODD, f"{key}: {odd:.1e} of the pixels differ"
         else:
             np.testing.assert_array_equal(state.chains[key], array, err_msg=key)
+
+
+@pytest.mark.system
+@pytest.mark.slow
+def test_the_numbers_are_those_of_before(alone: tuple[str, str, Trained]) -> None:
+    """Losses of ten steps, kept at full precision: a change of structure must not move them.
+
+    The tolerance is for other processors; on one and the same they are equal. A change that is meant to move
+    them writes them anew: `python tests/golden/write.py`.
+    """
+    name, _, (_, story) = alone
+    golden = json.loads((Path(__file__).parents[1] / "golden" / f"{name}.json").read_text())
+    assert [step for step, _ in story] == [step for step, _ in golden]
+    for (step, values), (_, expected) in zip(story, golden, strict=True):
+        assert values == pytest.approx(expected, rel=1e-3, abs=1e-6), step

@@ -38,15 +38,6 @@ def same_bits(one: State, other: State) -> None:
     assert one.progress == other.progress
 
 
-def story(run: Store) -> list[tuple[int, dict[str, float]]]:
-    """The metrics that do not depend on time, by step."""
-    entries = [entry for entry in journals.read(run) if entry["type"] == "metrics"]
-    return [
-        (entry["step"], {k: v for k, v in entry["values"].items() if not k.startswith(("time/", "rate/"))})
-        for entry in entries
-    ]
-
-
 def wait_for_step(run: Store, step: int, *, timeout_s: float = 120) -> dict[str, Any]:
     """The start entry of the attempt that has reached `step`."""
     deadline = time.monotonic() + timeout_s
@@ -94,7 +85,7 @@ def test_a_killed_worker_is_replaced_and_nothing_changes(
     assert 4 <= began["from_step"] < 24
     assert not set(began["processes"]) & set(start["processes"])  # new processes
     same_bits(jobs.final(run)[1], jobs.final(undisturbed)[1])
-    assert story(run) == story(undisturbed)
+    assert jobs.story(run) == jobs.story(undisturbed)
 
 
 @pytest.mark.system

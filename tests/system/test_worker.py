@@ -131,3 +131,13 @@ def test_it_never_starts_from_zero_silently(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="none can be loaded"):
         train(jobs.EBM, tmp_path, "train.duration={steps: 6}")
     assert json.loads(run.read("status.json"))["status"] == "failed"
+
+
+def test_a_run_whose_last_checkpoint_is_not_saved_did_not_succeed(tmp_path: Path) -> None:
+    (tmp_path / "ebm").mkdir()
+    (tmp_path / "ebm" / "checkpoints").write_text("a file where a folder must be")
+    with pytest.raises(CheckpointError, match="no checkpoint could be saved; the last one is of step 0"):
+        train(jobs.EBM, tmp_path, "train.duration={steps: 2}")
+    run = jobs.storage(tmp_path).below("ebm")
+    assert [event["step"] for event in events(run, "checkpoint_failed")] == [2]
+    assert status.read(run).status == "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 import jobs
+import lehr.tracking.wandb
 import wandb_file
+from lehr import figures
 from lehr import journal as journals
 from lehr.journal import Journal
 from lehr.plan import Plan
@@ -38,7 +41,7 @@ def points(run: Store, attempt: int) -> list[dict[str, Any]]:
 def live(plan: Plan, run: Store, attempt: int, start: int, steps: int) -> None:
     """An attempt of `steps` steps, told to journal and W&B as a worker does it."""
     journal, tracker = Journal(run, attempt), Background(Wandb(run))
-    entry = journal.start(start)
+    entry = journal.start(start, versions={"lehr": "1"})
     tracker.start(plan, attempt)
     tracker.record(entry)
     for step in range(start + 1, start + steps + 1):
@@ -60,14 +63,15 @@ def test_two_attempts_hold_their_journals_points_under_one_id(tmp_path: Path) ->
     plan = jobs.plan(jobs.EBM, OFFLINE, run_id="a.run")
     run = jobs.storage(tmp_path).below(plan.run_id)
     live(plan, run, 1, 0, 12)
-    time.sleep(1.1)  # W&B names folders by the second
-    live(plan, run, 2, 10, 3)
+    live(plan, run, 2, 10, 3)  # in the same second, by which W&B names folders
     found = files(tmp_path)
-    assert [file.name for file in found] == ["run-a-run.wandb"] * 2
+    assert [file.name for file in found] == [f"run-{identity('a.run')}.wandb"] * 2
     for attempt, file in enumerate(found, start=1):
         np.testing.assert_equal(wandb_file.rows(file), points(run, attempt))
         config = wandb_file.config(file)
         assert config["attempt"] == attempt
+        assert (config["versions"], config["from_step"]) == ({"lehr": "1"}, (0, 10)[attempt - 1])
+        assert wandb_file.exit_code(file) == 0
         assert config["spec_hash"] == plan.spec_hash
         assert config["sampler"]["steps"] == plan.spec.sampler.steps
         assert config["plan"]["steps"] == plan.steps
@@ -91,6 +95,52 @@ def test_a_store_without_files_gets_them_at_the_end() -> None:
     live(plan, run, 1, 0, 3)
     [name] = [name for name in run.list("wandb") if name.endswith(".wandb")]
     assert run.read(name).startswith(b":W&B")
+
+
+def test_without_a_network_it_goes_on_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = "5d41402abc4b2a76b9719d911017c592aaaaaaaa"
+    monkeypatch.setenv("WANDB_API_KEY", canary)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr(lehr.tracking.wandb, "INIT_S", 1.0)
+    plan = jobs.plan(jobs.EBM, "tracking.wandb={project: lehr, mode: auto}")
+    run, said = jobs.storage(tmp_path).below(plan.run_id), []
+    tracker = Background(Wandb(run, said.append))
+    tracker.start(plan, 1)
+    tracker.record({"type": "metrics", "step": 7, "values": {"train/loss": 1.5}})
+    tracker.close()
+    assert tracker.problem is None
+    assert "W&B is not online: " in said[0]
+    [file] = [file for file in files(tmp_path) if file.parent.name.startswith("offline")]
+    assert wandb_file.rows(file) == [{"step": 7, "train/loss": 1.5}]
+    assert wandb_file.exit_code(file) == 1  # the journal never said that it ended
+    assert not [
+        file for file in tmp_path.rglob("*") if file.is_file() and canary.encode() in file.read_bytes()
+    ]
+
+
+def test_online_without_a_key_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    plan = jobs.plan(jobs.EBM, "tracking.wandb={project: lehr, mode: online}")
+    said: list[str] = []
+    tracker = Background(Wandb(jobs.storage(tmp_path).below(plan.run_id), said.append))
+    tracker.start(plan, 1)
+    tracker.close()
+    assert tracker.problem is None
+    assert "there is no API key" in said[0]
+    assert len(files(tmp_path)) == 1
+
+
+def test_pictures_lie_beside_the_file(tmp_path: Path) -> None:
+    plan = jobs.plan(jobs.EBM, OFFLINE)
+    tracker = Background(Wandb(jobs.storage(tmp_path)))
+    tracker.start(plan, 1)
+    tracker.image("samples/grid", 5, figures.grid(np.zeros((4, 8, 8, 1))))
+    tracker.close()
+    [row] = wandb_file.rows(files(tmp_path)[0])
+    picture = files(tmp_path)[0].parent / "files" / row["samples/grid.path"]
+    assert (row["step"], row["samples/grid._type"]) == (5, "image-file")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 PROGRAM = """
@@ -155,5 +205,8 @@ def test_auto_is_online_only_where_a_key_is(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_ids_are_what_wandb_takes() -> None:
-    assert identity("ebm.digits/2: a") == "ebm-digits-2--a"
+    assert identity("ebm-digits_2") == "ebm-digits_2"
+    assert identity("ebm.digits") == "ebm-digits-" + hashlib.sha256(b"ebm.digits").hexdigest()[:8]
+    assert identity("ebm.digits") != identity("ebm-digits")
     assert len(identity("x" * 100)) == 64
+    assert identity("x" * 100) != identity("x" * 99)

@@ -164,7 +164,7 @@ class Follower:
 
     def _take_start(self, entry: dict[str, Any]) -> str | None:
         seen, number, step = self.seen, int(entry["attempt"]), int(entry.get("from_step", 0))
-        seen.step = max(step, seen.step) if number == seen.attempt else step
+        seen.step = step if seen.status == "starting" else max(step, seen.step)
         seen.attempt, seen.from_step, seen.restarts = number, step, number - self._before - 1
         if not seen.restarts:
             return None

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from lehr import __version__
+from lehr.errors import UserError, letter
 from lehr.journal import Entry
 from lehr.plan import Plan
 from lehr.spec import secrets
@@ -34,7 +35,7 @@ _GOOD = ("completed", "stopped")
 
 
 def identity(run_id: str) -> str:
-    """`run_id` as W&B takes it: at most 64 letters, digits, hyphens and underscores; ids that differ stay so."""
+    """`run_id` as W&B takes it: at most 64 letters, digits, - and _; ids that differ stay so."""
     safe = _UNSAFE.sub("-", run_id)
     if safe == run_id and len(run_id) <= _LONGEST:
         return run_id
@@ -92,26 +93,24 @@ class Wandb:
 
     def start(self, plan: Plan, attempt: int) -> None:
         """Begin, or go on with, the W&B run; offline when W&B cannot be reached."""
+        import wandb
+
         os.environ.setdefault("WANDB_SILENT", "true")  # its login speaks before it has read its settings
-        node, folder = plan.spec.tracking.wandb, str(self._folder())
-        how, secret = mode(node), key(node)
-        if how == "online" and secret is None:
-            how = self._offline("there is no API key: set WANDB_API_KEY, or tracking.wandb.api_key")
-        begin = functools.partial(_begin, plan, attempt, folder)
+        begin = functools.partial(_begin, plan, attempt, str(self._folder()))
         try:
+            how, secret = _manner(plan.spec.tracking.wandb)
             self._run = begin(how, secret)
-        except Exception as error:
-            if how != "online":
-                raise
-            self._run = begin(self._offline(f"{type(error).__name__}: {error}"), None)
+        except Exception as error:  # UserError: no key; W&B's own: no network, a wrong key, no permission
+            self._tell_why(error)
+            wandb.teardown()  # or its service goes on trying, and holds that the run's id is in use
+            self._run = begin("offline", None)
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
-    def _offline(self, reason: str) -> str:
+    def _tell_why(self, error: Exception) -> None:
+        reason = " ".join(str(error).split())
         files = f"{self._store.url.rstrip('/')}/{FOLDER}"
-        reason = reason.splitlines()[0]
         self._tell(f"W&B is not online: {reason}; recorded in {files}: send it later with wandb sync")
-        return "offline"
 
     def record(self, entry: Entry) -> None:
         """A metrics entry becomes a row; a start tells the configuration what only the worker knows."""
@@ -136,12 +135,10 @@ class Wandb:
         if self._run is not None:
             self._run.finish(exit_code=self._exit_code)
         if self._temporary is not None:
-            folder = Path(self._temporary.name)
-            for file in sorted(
-                path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
-            ):
-                self._store.write(file.relative_to(folder).as_posix(), file.read_bytes())
-            self._temporary.cleanup()
+            with self._temporary as folder:
+                for file in sorted(Path(folder).rglob("*")):
+                    if file.is_file() and not file.is_symlink():
+                        self._store.write(file.relative_to(folder).as_posix(), file.read_bytes())
 
     def _folder(self) -> Path:
         """The folder in which W&B makes its own, `wandb`."""
@@ -153,15 +150,30 @@ class Wandb:
         return Path(self._temporary.name)
 
 
-def _begin(plan: Plan, attempt: int, folder: str, how: str, secret: str | None) -> Any:
+def _manner(node: Any) -> tuple[str, str | None]:
+    """The mode, and the key if it needs one.
+
+    Raises:
+        UserError: it needs one and there is none. W&B itself would ask for one at a terminal.
+    """
+    how = mode(node)
+    if how != "online":
+        return how, None
+    if (secret := key(node)) is None:
+        accepted = "WANDB_API_KEY, tracking.wandb.api_key, or ~/.netrc (wandb login)"
+        raise UserError(letter("tracking.wandb.mode: online", "there is no API key", accepted=accepted))
+    return how, secret
+
+
+def _begin(plan: Plan, attempt: int, folder: str, how: Any, secret: str | None) -> Any:
     """W&B's run, begun in the mode `how`."""
     import wandb
 
-    node = plan.spec.tracking.wandb
+    node: Any = plan.spec.tracking.wandb
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True,
         x_disable_machine_info=True, x_save_requirements=False, init_timeout=INIT_S, finish_timeout=FINISH_S,
-        x_sync_dir_suffix=f"a{attempt}", **({"api_key": secret} if how == "online" else {}),
+        x_sync_dir_suffix=f"a{attempt}", api_key=secret,
     )  # fmt: skip
     return wandb.init(
         project=node.project, entity=node.entity, group=node.group or plan.spec.name, name=plan.run_id,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lehr.checkpoint.saver import Saver
-from lehr.errors import DivergenceError, letter
+from lehr.errors import CheckpointError, DivergenceError, letter
 from lehr.journal import Journal
 from lehr.loop.meter import Meter, Stopwatch
 from lehr.loop.train import Due, Parts, score, train
@@ -39,6 +39,25 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def insist(saver: Saver, *, minutes: float, where: str) -> None:
+    """Raise CheckpointError when what is trained is not kept: a save has failed, and none has succeeded for
+    `minutes` since; or a later attempt has begun, and this one may keep nothing any more."""
+    if saver.fenced:
+        raise CheckpointError(
+            letter(where, f"attempt {saver.attempt} is over: a later attempt at this run has begun")
+        )
+    failed_s = 0.0 if saver.failed_since is None else saver.patience.now() - saver.failed_since
+    if saver.failed_since is not None and failed_s >= 60.0 * minutes:
+        raise CheckpointError(
+            letter(
+                where,
+                f"no checkpoint could be saved; the last one is of step {saver.committed or 0} "
+                "(see the journal's checkpoint_failed events)",
+                do="mend the storage and give the same command again: it goes on from that checkpoint",
+            )
+        )
 
 
 class Life:
@@ -170,12 +189,15 @@ class Life:
             {"step": step, "meter": self._meter.state()}, rank=self._strategy.rank
         )
         self._saver.save(step, state, self._report.metrics if self._report else {})
+        insist(self._saver, minutes=self._plan.spec.recovery.max_unsaved_minutes, where=self._run.url)
 
     # --- how it ends ------------------------------------------------------------------------------
 
     def end(self, outcome: Status, *, message: str = "") -> Outcome:
         """Wait for the last checkpoint, write the last words."""
         self._saver.wait()
+        if outcome != "diverged":
+            insist(self._saver, minutes=0.0, where=self._run.url)
         if self._report is not None:
             if message:
                 self._event(outcome, step=self._step, message=message)

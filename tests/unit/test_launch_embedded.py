@@ -1,0 +1,70 @@
+"""What is decided about a Ray cluster before anything is started on it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+import jobs
+from lehr.errors import LaunchError
+from lehr.launch import embedded
+from lehr.plan import Plan
+
+
+def plan(gpus: str = "auto", workers: int = 4) -> Plan:
+    return jobs.plan(jobs.LENET, f"strategy={{kind: horovod, workers: {workers}, gpus: {gpus}}}")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "there", "given"),
+    [("auto", 0, 0), ("auto", 3, 0), ("auto", 4, 1), ("true", 4, 1), ("false", 8, 0)],
+)
+def test_every_worker_gets_gpus_or_none_does(gpus: str, there: int, given: int) -> None:
+    assert embedded.graphics(plan(gpus), {"CPU": 8.0, "GPU": float(there)}) == given
+
+
+def test_gpus_asked_for_and_missing_are_told() -> None:
+    with pytest.raises(LaunchError, match=r"strategy\.gpus: 4 workers need 4 GPUs, and the cluster has 2"):
+        embedded.graphics(plan("true"), {"GPU": 2.0})
+
+
+def test_cluster_without_room_is_told_before_waiting() -> None:
+    embedded.place(plan(), {"CPU": 4.0})
+    with pytest.raises(LaunchError, match="4 workers of 1 CPUs need 4 CPUs; the cluster has 3"):
+        embedded.place(plan(), {"CPU": 3.0})
+
+
+def test_nobody_at_the_address_is_told_soon() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound, and not listening
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        began = time.monotonic()
+        with (
+            pytest.raises(LaunchError, match=f"--address {address}: no Ray cluster answers there"),
+            embedded.cluster(plan(), address),
+        ):
+            pass
+        assert time.monotonic() - began < embedded.KNOCK_S
+
+
+def test_folders_of_killed_drivers_are_removed(tmp_path: Path) -> None:
+    dead, own, other = (
+        tmp_path / f"{embedded.PREFIX}{name}" for name in (f"{2**22 + 1}-x", f"{os.getpid()}-x", "y")
+    )
+    for folder in (dead, own, other):
+        (folder / "session").mkdir(parents=True)
+    made = embedded._folder(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([own, other, made])
+
+
+def test_sockets_fit_into_the_folders_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "/var/folders/aa/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb/T"
+    monkeypatch.setattr("tempfile.gettempdir", lambda: long)
+    assert embedded._short_folder() == "/tmp"
+    name = f"/tmp/{embedded.PREFIX}4194304-12345678"
+    socket_name = "/session_2026-11-20_20-46-16_900526_4194304/sockets/plasma_store"
+    assert len(name + socket_name) <= 107

@@ -1,0 +1,92 @@
+"""What is made of the ends of workers: which one explains the others, what is told, what is tried again."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from lehr import errors, logs
+from lehr import store as stores
+from lehr.errors import CheckpointError, LaunchError, StorageError, SyncError, UserError
+from lehr.launch import failure
+from lehr.launch.failure import Failure, WorkerFailed
+from lehr.store import Store
+
+LOST = Failure(
+    "HorovodInternalError", "HorovodInternalError: [/x.cc:59] Read error: Connection reset by peer"
+)
+SHUT = Failure(
+    "UnknownError", "UnknownError: Horovod has been shut down. This was caused by an exception on one"
+)
+DEFECT = Failure("ValueError", "ValueError: shapes differ")
+DIED = Failure("Died", "its process was killed by signal 9")
+FINAL = Failure("UserError", "data.root: nothing is there", final=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Store:
+    return stores.connect(str(tmp_path / "ebm"))
+
+
+@pytest.mark.parametrize(
+    ("failures", "rank"),
+    [
+        ([LOST, DIED], 1),
+        ([SHUT, DEFECT], 1),
+        ([LOST, SHUT], 0),
+        ([DEFECT, FINAL], 1),
+        ([DEFECT, DIED], 0),
+    ],
+)
+def test_cause_is_the_failure_that_explains_the_others(failures: list[Failure], rank: int) -> None:
+    assert failure.cause(dict(enumerate(failures))) == rank
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [
+        (UserError("x"), True),
+        (SyncError("x"), True),
+        (CheckpointError("x"), True),
+        (StorageError("x"), False),
+        (ValueError("x"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_what_would_come_again_is_final(error: BaseException, final: bool) -> None:
+    assert failure.of(error).final is final
+
+
+def test_failure_crosses_processes() -> None:
+    class Odd(Exception):
+        def __reduce__(self) -> str:
+            raise TypeError("cannot be pickled")
+
+    carried = pickle.loads(pickle.dumps(WorkerFailed(failure.of(Odd("a\nb")).document())))
+    assert carried.failure == Failure("Odd", "Odd: a\nb", False)
+
+
+@pytest.mark.parametrize("name", [n for n, e in vars(errors).items() if isinstance(e, type)])
+def test_our_own_errors_come_back_as_they_were(name: str, run: Store) -> None:
+    raised = failure.error({0: SHUT, 1: Failure(name, "the letter", final=True)}, run, url=run.url)
+    assert (type(raised).__name__, str(raised)) == (name, "the letter")
+
+
+def test_defect_comes_with_the_end_of_the_newest_log(run: Store) -> None:
+    run.append(logs.key(1, 1), b"old\n")
+    chatter = b"I0000 00:00 port.cc:153] oneDNN custom operations are on.\n\n"
+    run.append(logs.key(1, 2), chatter + b"".join(b"line %d\n" % i for i in range(40)) + chatter)
+    raised = failure.error({0: LOST, 1: DEFECT}, run, url="s3://b/ebm")
+    assert isinstance(raised, LaunchError)
+    lines = str(raised).splitlines()
+    assert lines[0] == "worker 1 failed in attempt 2: ValueError: shapes differ"
+    assert lines[2:17] == [f"    line {i}" for i in range(25, 40)]
+    assert lines[17] == "  log: s3://b/ebm/logs/rank-0001.a2.log"
+
+
+def test_worker_without_a_log_is_told_nevertheless(run: Store) -> None:
+    said = str(failure.error({0: DIED}, run, url=run.url))
+    assert said.startswith("worker 0 failed in attempt 0: its process was killed by signal 9\n")
+    assert "last lines" not in said
