@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from urllib.parse import urlsplit
 
 from lehr import store
 from lehr.data.download import cache_folder
-from lehr.errors import LehrError
 
 PROBE_TIMEOUT_S = (
     120.0  # TensorFlow takes 6 s to import from a warm disk, over a minute from a cold network one
@@ -187,24 +185,21 @@ def wandb(environment: Mapping[str, str], home: Path) -> Finding:
     return Finding("W&B", "ok", f"{version}; key found in {place}")
 
 
-def write_and_read(url: str) -> None:
-    """Write a small object under `url`, read it back and delete it; leave no folder behind.
+def probed(url: str) -> None:
+    """As `store.probe`, and leave no folder behind that was not there.
 
     Raises:
         LehrError: the store refused, or gave back something else.
     """
     place = store.connect(url)
-    key = f"doctor-{uuid.uuid4().hex}"
-    local = place.local_path(key)
+    local = place.local_path("key")
     made = [folder for folder in local.parents if not folder.exists()] if local else []
     try:
-        place.write(key, b"lehr")
-        if place.read(key) != b"lehr":
-            raise LehrError("what was read is not what was written")
+        store.probe(place)
     finally:
-        place.delete(key)
         for folder in made:
-            folder.rmdir()
+            if folder.exists():
+                folder.rmdir()
 
 
 def storage(url: str, *, timeout_s: float = STORAGE_TIMEOUT_S) -> Finding:
@@ -214,7 +209,7 @@ def storage(url: str, *, timeout_s: float = STORAGE_TIMEOUT_S) -> Finding:
 
     def attempt() -> None:
         try:
-            write_and_read(url)
+            probed(url)
             said.append("")
         except Exception as error:  # whatever a storage library raises is an answer here
             said.append(first_line(error))

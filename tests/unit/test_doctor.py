@@ -163,7 +163,7 @@ def test_storage_that_does_not_work(url: str, tmp_path: Path) -> None:
 
 
 def test_storage_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "write_and_read", lambda url: __import__("time").sleep(5))
+    monkeypatch.setattr(doctor, "probed", lambda url: __import__("time").sleep(5))
     assert "no answer within 0.1 s" in doctor.storage("s3://far/away", timeout_s=0.1).what
 
 
