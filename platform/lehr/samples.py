@@ -16,7 +16,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import chain
 from itertools import count as counting
@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lehr.journal import encode
+from lehr.plan import Plan
 from lehr.seeds import Purpose
 from lehr.store import Store
 
@@ -32,7 +33,8 @@ FORMAT = 1
 ROOT = "samples"
 ARRAYS = ("images", "frames", "energies")
 META = "meta.json"
-DECIDING = ("step_size", "noise", "gradient_clip")  # keys of the spec's sampler
+# Of the spec's sampler: the length of training's chains and their buffer do not matter to samples.
+DECIDING = ("step_size", "noise", "gradient_clip")
 
 
 class Chains(Protocol):
@@ -58,7 +60,7 @@ class Meta:
         step: the model is that after `step` updates.
         attempt: the life of the run that trained it.
         seed: of the chains' starts and noise; chain i depends on it and on i, not on `step`.
-        sampler: the settings that they were drawn with, see `settings`.
+        sampler: of the spec's sampler, the kind and what decides a sample.
         checkpoint: `name` and `manifest_sha256` of the checkpoint that was sampled; {} when the model was
             sampled in training.
         versions: of the packages that decide the numbers.
@@ -68,8 +70,23 @@ class Meta:
     attempt: int
     seed: int
     sampler: Mapping[str, Any]
-    checkpoint: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, plan: Plan, *, step: int, attempt: int, seed: int | None = None,
+        checkpoint: Mapping[str, str] | None = None,
+    ) -> Meta:  # fmt: skip
+        """Of samples from the plan's model, drawn with its sampler; `seed` is None for the job's own."""
+        return cls(
+            step=step,
+            attempt=attempt,
+            seed=plan.spec.train.seed if seed is None else seed,
+            sampler={name: getattr(plan.spec.sampler, name) for name in ("kind", *DECIDING)},
+            checkpoint=checkpoint or {},
+            versions={name: metadata.version(name) for name in ("lehr", "tensorflow", "keras", "numpy")},
+        )
 
     def document(self, chains: Chains) -> dict[str, Any]:
         """`meta.json`: this, what the arrays say of themselves, and when it was."""
@@ -84,16 +101,6 @@ class Meta:
             "mean_energy": [encode(float(energies.mean())) for energies in chains.energies[[0, -1]]],
             "time": time.time(),
         }
-
-
-def settings(sampler: Any) -> dict[str, Any]:
-    """What of the spec's `sampler` decides samples; the length of training's chains and the buffer do not."""
-    return {name: getattr(sampler, name) for name in ("kind", *DECIDING)}
-
-
-def versions() -> dict[str, str]:
-    """Names and versions of the packages that decide a sample's numbers."""
-    return {name: metadata.version(name) for name in ("lehr", "tensorflow", "keras", "numpy")}
 
 
 def at_step(step: int) -> str:

@@ -67,7 +67,7 @@ def bare_loop(steps: int) -> float:
     from lehr.worker.build import build
 
     plan = plan_of(steps)
-    devices.configure(threads=plan.threads_per_worker, devices=1)
+    devices.configure(threads=plan.threads_per_worker, devices=1, side_by_side=True)
     built = build(plan, make("single", devices=1))
     assert built.memory is not None
     signals, began = np.zeros(SIGNALS, np.float32), 0.0

@@ -1,19 +1,16 @@
-"""Workers through Ray Train: on a cluster of the run's own, and on one that was there before."""
+"""Workers through Ray Train on a cluster that was there before; `test_resume` has clusters of a run's own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,22 +59,6 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     store = jobs.storage(tmp_path)
     store.write("lenet/plan.json", b"{}")
     return store
-
-
-def test_killed_worker_starts_the_group_again(storage: Store) -> None:
-    run = storage.below("lenet")
-
-    def kill() -> None:
-        while run.size("processes/rank-1.a1") is None:
-            time.sleep(0.1)
-        os.kill(int(run.read("processes/rank-1.a1")), signal.SIGKILL)
-
-    threading.Thread(target=kill, daemon=True).start()
-    answer, _ = drive(storage, "wait_to_be_killed", "{kind: horovod, workers: 2}")
-    assert (answer["step"], answer["metrics"]) == (2, {"sum": 3.0}), "attempt 2 finished"
-    processes = {key: int(run.read(key)) for key in run.list("processes")}
-    assert len(set(processes.values())) == 4, "each worker of each attempt has a process of its own"
-    assert "worker 1 of 2 in attempt 2" in run.read("logs/rank-0001.a2.log").decode()
 
 
 @pytest.fixture(scope="module")

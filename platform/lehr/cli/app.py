@@ -23,7 +23,7 @@ COMMANDS = {
     "run": ("run",),
     "check": ("check", "plan", "schema"),
     "runs": ("runs", "show", "checkpoints"),
-    "sample": ("sample",),
+    "sample": ("sample", "curves"),
     "doctor": ("doctor",),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,8 +89,6 @@ def _train(
 
 
 def _work(plan: Plan, base: Store, address: str | None, local: bool) -> Callable[[], Outcome]:
-    os.environ["LEHR_CAPTURE_LOGS"] = "1"
-
     def work() -> Outcome:
         from lehr.launch import local as here
         from lehr.launch import train

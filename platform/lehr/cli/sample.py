@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lehr.checkpoint import Manifest
     from lehr.cli.stored import Run
     from lehr.plan import Plan
+    from lehr.samples import Meta
     from lehr.store import Store
 
 Count = Annotated[int, typer.Option(min=1, help="How many chains, and so images.")]
@@ -151,19 +152,13 @@ def _draw(folder: Store, plan: Plan, manifest: Manifest, wanted: tuple[int, int,
     return [f"{place}/{name}.png" for name in pictures]
 
 
-def _meta(folder: Store, plan: Plan, manifest: Manifest, seed: int | None) -> Any:
-    from lehr import samples
+def _meta(folder: Store, plan: Plan, manifest: Manifest, seed: int | None) -> Meta:
     from lehr.checkpoint.manifest import key
+    from lehr.samples import Meta
 
     sha256 = hashlib.sha256(folder.read(key(manifest.name))).hexdigest()
-    return samples.Meta(
-        step=manifest.step,
-        attempt=manifest.attempt,
-        seed=plan.spec.train.seed if seed is None else seed,
-        sampler=samples.settings(plan.spec.sampler),
-        checkpoint={"name": manifest.name, "manifest_sha256": sha256},
-        versions=samples.versions(),
-    )
+    source = {"name": manifest.name, "manifest_sha256": sha256}
+    return Meta.of(plan, step=manifest.step, attempt=manifest.attempt, seed=seed, checkpoint=source)
 
 
 def _curves(run: Run) -> list[str]:

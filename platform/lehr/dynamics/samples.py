@@ -32,9 +32,13 @@ class Sampler:
         node: `sampler` of the spec.
         shape: of one image, [height, width, channels].
         seed: of the samples.
+        xla: compile with XLA.
     """
 
-    def __init__(self, model: Any, node: Any, shape: tuple[int, ...], *, seed: int) -> None:
+    def __init__(
+        self, model: Any, node: Any, shape: tuple[int, ...], *, seed: int, xla: bool = False
+    ) -> None:
+        self._xla = xla
         self._model, self._rule, self._shape = model, Rule.of(node), tuple(shape)
         self._start, self._noise = Noise(seed, Purpose.SAMPLE_START), Noise(seed, Purpose.SAMPLE_NOISE)
         self._programs: dict[tuple[int, tuple[int, ...]], Any] = {}
@@ -52,7 +56,7 @@ class Sampler:
         """
         wanted = (count, tuple(at))
         if wanted not in self._programs:  # tracing takes seconds
-            self._programs[wanted] = tf.function(self._program(*wanted))
+            self._programs[wanted] = tf.function(self._program(*wanted), jit_compile=self._xla)
         images, energy = self._programs[wanted](tf.constant(first, tf.int64))
         return Trajectory(np.asarray(images), np.asarray(energy))
 

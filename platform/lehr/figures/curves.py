@@ -23,7 +23,12 @@ _COLOURS = {"fake_score": ORANGE, "accuracy": GREEN}
 
 
 def curves(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> bytes:
-    """What the metrics entries of a journal say, one panel a metric, as PNG.
+    """`diagram` as PNG."""
+    return of_figure(diagram(entries, title=title))
+
+
+def diagram(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> Figure:
+    """What the metrics entries of a journal say, one panel a metric.
 
     `train/<name>` is drawn solid and `validation/<name>` dashed; the scores of real and fake images share a
     panel. Numbers that are not finite leave a gap.
@@ -48,7 +53,7 @@ def curves(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> bytes:
         plain(axes, title=name.replace("_", " "), x=_steps_label(entries) if lowest else "")
     if not shown:
         figure.text(0.5, 0.5, "no metrics yet", ha="center", va="center", color="0.4")
-    return of_figure(figure)
+    return figure
 
 
 def points(entries: Iterable[Mapping[str, Any]]) -> Points:

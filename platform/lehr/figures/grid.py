@@ -32,7 +32,7 @@ def grid(images: np.ndarray, value_range: Range = SYMMETRIC) -> bytes:
 def columns(count: int) -> int:
     """How many to put in a row: nearly a square, and no row left unfilled if that can be."""
     square = math.ceil(math.sqrt(count))
-    even = (width for width in range(square, min(count, 2 * square) + 1) if count % width == 0)
+    even = (width for width in range(square, min(count, 3 * square // 2) + 1) if count % width == 0)
     return next(even, square)
 
 

@@ -42,7 +42,6 @@ def environment(plan: Plan, attempt: int) -> dict[str, str]:
     """
     return {
         ATTEMPT: str(attempt),
-        "LEHR_CAPTURE_LOGS": "1",
         "OMP_NUM_THREADS": str(plan.threads_per_worker),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         "PYTHONFAULTHANDLER": "1",

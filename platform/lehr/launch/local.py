@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lehr import journal
+from lehr import journal, logs
 from lehr.errors import UserError, letter
 from lehr.launch import entry, failure, rendezvous
 from lehr.launch.failure import Failure
@@ -35,6 +35,8 @@ _ALONE = ("single", "mirrored")
 def run(plan: Plan, storage: Store, *, stop: Callable[[], bool] | None = None) -> Outcome:
     """Train `plan` on this machine without Ray, in this process if one worker is enough.
 
+    What this process prints while it is the worker goes to the worker's log.
+
     Args:
         plan: what to train.
         storage: the folder of runs.
@@ -45,10 +47,13 @@ def run(plan: Plan, storage: Store, *, stop: Callable[[], bool] | None = None) -
     """
     if plan.spec.strategy.kind not in _ALONE:
         return spawn(plan, storage)
-    from lehr import worker
+    folder = storage.below(plan.run_id)
+    number = journal.latest_attempt(folder) + 1
+    os.environ |= entry.environment(plan, number) | dict(os.environ)
+    with logs.capture(folder, rank=0, attempt=number):
+        from lehr import worker
 
-    os.environ |= entry.environment(plan, 1) | dict(os.environ)
-    return worker.main(plan, storage=storage, stop=stop)
+        return worker.main(plan, storage=storage, stop=stop)
 
 
 def spawn(plan: Plan, storage: Store, *, worker: str = entry.WORKER) -> Outcome:

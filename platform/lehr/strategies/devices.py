@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 
-def configure(*, threads: int, devices: int) -> None:
+def configure(*, threads: int, devices: int, side_by_side: bool = False) -> None:
     """Give this process its threads and its devices.
 
     Workers that share a host would each start a thread a core and fight for them, so each gets its own
@@ -15,13 +15,20 @@ def configure(*, threads: int, devices: int) -> None:
     A Horovod worker that sees several GPUs takes the one of its local rank. Where there is no GPU,
     `devices` logical CPU devices stand in.
 
+    Args:
+        threads: of this process, over all its devices.
+        devices: of this process.
+        side_by_side: the work is many small ops that can go side by side (chains in lanes): then a thread an
+            op and several ops at once is faster than several threads an op.
+
     Raises:
         RuntimeError: TensorFlow has already started its devices.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    # One op at a time: with several, ops of one step wait for each other's threads. A mirrored
-    # replica runs in a thread of its own, so there each needs a place.
-    tf.config.threading.set_inter_op_parallelism_threads(max(2, devices))
+    # A mirrored replica needs a place of its own among the ops that run at once.
+    at_once = max(devices, threads if side_by_side else min(threads, 2))
+    within = 1 if side_by_side else max(1, threads // devices)
+    tf.config.threading.set_intra_op_parallelism_threads(within)
+    tf.config.threading.set_inter_op_parallelism_threads(at_once)
     graphics = tf.config.list_physical_devices("GPU")
     if not graphics:
         _split_processor(devices)

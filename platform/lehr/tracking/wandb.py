@@ -132,8 +132,11 @@ class Wandb:
 
     def close(self) -> None:
         """Send or write what is left, and keep the files with the run."""
+        import wandb
+
         if self._run is not None:
             self._run.finish(exit_code=self._exit_code)
+            wandb.teardown()  # waits for its service to end: until then the file may be empty on disk
         if self._temporary is not None:
             with self._temporary as folder:
                 for file in sorted(Path(folder).rglob("*")):

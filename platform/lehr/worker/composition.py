@@ -36,7 +36,11 @@ def main(plan: Plan, *, storage: Store | None = None, stop: Callable[[], bool] |
     Raises:
         LehrError: what stands in the way, as a letter.
     """
-    devices.configure(threads=plan.threads_per_worker, devices=plan.devices_per_worker)
+    devices.configure(
+        threads=plan.threads_per_worker,
+        devices=plan.devices_per_worker,
+        side_by_side=plan.spec.sampler is not None,
+    )
     keras.config.set_dtype_policy(plan.spec.train.precision)
     base = storage if storage is not None else stores.connect(plan.spec.storage, plan.storage_options())
     run = base.below(plan.run_id)

@@ -9,22 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from lehr import figures, samples
 from lehr.checkpoint.saver import Saver
-from lehr.errors import CheckpointError, DivergenceError, letter
+from lehr.errors import CheckpointError, DivergenceError, StorageError, letter
 from lehr.journal import Journal
 from lehr.loop.meter import Meter, Stopwatch
 from lehr.loop.train import Due, Parts, score, train
 from lehr.plan import Plan
+from lehr.samples import Meta
 from lehr.store import Store
 from lehr.strategies.guard import Guard, share
 from lehr.strategies.strategy import Strategy
 from lehr.tracking import tracker as trackers
-from lehr.worker import sampling
 from lehr.worker.build import build
 from lehr.worker.clock import Clock, StopRequest
 from lehr.worker.outcome import Outcome, Status
 from lehr.worker.report import Pulse, Report
 from lehr.worker.resume import initialise, resume
+from lehr.worker.sampling import Sampler
 
 
 def versions() -> dict[str, str]:
@@ -71,10 +73,12 @@ class Life:
         self._step = 0
         self._report: Report | None = None
         self._pulse: Pulse | None = None
+        self._sampler: Sampler | None = None
         if strategy.rank == 0:
             self._pulse = Pulse(run, plan, attempt, request)
-            tracker = trackers.make(plan, run)
-            self._report = Report(run, plan, Journal(run, attempt), tracker)
+            journal = Journal(run, attempt)
+            tracker = trackers.make(plan, run, tell=lambda text: journal.event("tracking", message=text))
+            self._report = Report(plan, journal, tracker)
         self._saver = Saver(
             run,
             rank=strategy.rank,
@@ -176,12 +180,21 @@ class Life:
         if self._report is None:
             return
         node = self._plan.spec.samples
-        drawn = sampling.draw(self._plan, self._built.model, count=node.count, steps=node.steps)
-        for name, png in sampling.write(
-            self._run, self._plan, drawn, step=step, attempt=self._attempt
-        ).items():
+        assert node is not None, "samples are due and the job asks for none"
+        if self._sampler is None:
+            self._sampler = Sampler(self._plan, self._built.model)
+        drawn = self._sampler.draw(count=node.count, steps=node.steps)
+        pictures = figures.pictures(drawn.images, drawn.frames, drawn.frame_steps, drawn.energies)
+        folder = samples.at_step(step)
+        try:
+            meta = Meta.of(self._plan, step=step, attempt=self._attempt)
+            samples.write(self._run, folder, drawn, pictures, meta)
+        except StorageError as error:
+            self._event("samples_failed", step=step, reason=str(error))  # training goes on
+            return
+        for name, png in pictures.items():
             self._report.image(f"samples/{name}", step, png)
-        self._event("samples", step=step)
+        self._event("samples", step=step, folder=folder)
 
     def save(self, step: int) -> None:
         self._guard.check_parameters(step)

@@ -24,9 +24,8 @@ class Report:
     Trackers see exactly the entries that the journal wrote, in its order.
     """
 
-    def __init__(self, store: Store, plan: Plan, journal: Journal, tracker: Tracker) -> None:
-        self._journal, self._tracker = journal, tracker
-        self._plan, self._store = plan, store
+    def __init__(self, plan: Plan, journal: Journal, tracker: Tracker) -> None:
+        self._plan, self._journal, self._tracker = plan, journal, tracker
         self.metrics: dict[str, float] = {}
 
     def start(self, attempt: int, from_step: int, **fields: Any) -> None:
@@ -46,8 +45,8 @@ class Report:
 
     def close(self, step: int, outcome: str) -> None:
         self._tracker.record(self._journal.end(step, outcome))
+        self._tracker.close()  # first: what it has to say goes to the journal
         self._journal.close()
-        self._tracker.close()
 
 
 class Pulse:

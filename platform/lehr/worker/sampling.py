@@ -1,27 +1,19 @@
-"""Samples of an energy-based model: chains from noise, addressed by (seed, chain) alone.
-
-The address leaves out the training step, so two checkpoints are compared on the same chains.
-"""
+"""Samples of a run's model: chains from noise, addressed by (seed, chain) alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
-from lehr.dynamics.langevin import Address, Rule, slope_of, trajectory
-from lehr.dynamics.noise import Noise
+from lehr.dynamics import samples as dynamics
 from lehr.errors import UserError, letter
 from lehr.plan import Plan
-from lehr.seeds import Purpose
 from lehr.worker.build import network, xla
 from lehr.worker.state import assign, named_weights
-
-MARKS = (0, 1, 3, 5, 10, 30, 50, 100, 300, 999)
-"""Steps after which a chain's picture is kept (Foster, "Generative Deep Learning", figure 7-8)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class Samples:
 
 
 class Sampler:
-    """Draws from `model` as it is at that moment; compiles once for each (count, steps, seed).
+    """Draws from `model` as it is at that moment; compiles once for each seed, count and number of steps.
 
     Args:
         plan: of the run.
@@ -62,36 +54,22 @@ class Sampler:
                 )
             )
         self._plan, self._model = plan, model
-        self._programs: dict[tuple[int, tuple[int, ...], int], Callable[..., Any]] = {}
+        self._by_seed: dict[int, dynamics.Sampler] = {}
 
     def draw(self, *, count: int, steps: int, seed: int | None = None) -> Samples:
         """`count` chains of `steps` steps; `seed` is the run's unless given."""
-        marks = (*(mark for mark in MARKS if mark < steps), steps)
         seed = self._plan.spec.train.seed if seed is None else seed
-        drawn = self._program(count, marks, seed)(self._start(count, seed))
-        images = np.asarray(drawn.images)
-        return Samples(images[-1], images, marks, np.asarray(drawn.energy))
-
-    def _start(self, count: int, seed: int) -> Any:
-        noise = Noise(seed, Purpose.SAMPLE_START)
-        return noise.uniform((count, *self._plan.spec.data.shape), step=0, k=0, first=0)
-
-    def _program(self, count: int, marks: tuple[int, ...], seed: int) -> Callable[..., Any]:
-        key = (count, marks, seed)
-        if key not in self._programs:
-            rule = Rule.of(self._plan.spec.sampler)
-            noise = Noise(seed, Purpose.SAMPLE_NOISE)
-
-            @tf.function(jit_compile=xla(self._plan))
-            def program(start: Any) -> Any:
-                return trajectory(slope_of(self._model), start, rule, Address(noise), at=marks)
-
-            self._programs[key] = program
-        return self._programs[key]
+        if seed not in self._by_seed:
+            node, shape = self._plan.spec.sampler, self._plan.spec.data.shape
+            self._by_seed[seed] = dynamics.Sampler(self._model, node, shape, seed=seed, xla=xla(self._plan))
+        marks = dynamics.marks(steps)
+        drawn = self._by_seed[seed].draw(count, at=marks)
+        return Samples(drawn.images[-1], drawn.images, marks, drawn.energy)
 
 
 def restored(plan: Plan, weights: Mapping[str, np.ndarray]) -> Any:
-    """The plan's network with `weights`, by name, as checkpoints hold them."""
+    """The plan's network with `weights`, by name, as checkpoints hold them; in the plan's precision."""
+    keras.config.set_dtype_policy(plan.spec.train.precision)
     model = network(plan, plan.spec.data.shape)
     assign(named_weights(model), dict(weights), what="weights")
     return model
