@@ -50,7 +50,9 @@ def test_any_number_of_workers_draws_the_same_chains(workers: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 9), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4, 8]))
-def test_a_run_goes_on_from_its_state_with_another_number_of_workers(cut: int, before: int, after: int) -> None:
+def test_a_run_goes_on_from_its_state_with_another_number_of_workers(
+    cut: int, before: int, after: int
+) -> None:
     def shards(workers: int) -> list[ReplayBuffer]:
         return [buffer(rank * 8 // workers, 8 // workers) for rank in range(workers)]
 
@@ -116,7 +118,11 @@ def test_rings_keep_the_newest_and_lose_the_oldest() -> None:
     for step in range(7):
         b.draw(step)
         b.keep(step, {"chain": np.full((8, *IMAGE), step, np.float32)})
-    assert {float(b.draw(step)["start"][slot, 0, 0, 0]) for step in range(40) for slot in range(8)} == {4, 5, 6}
+    assert {float(b.draw(step)["start"][slot, 0, 0, 0]) for step in range(40) for slot in range(8)} == {
+        4,
+        5,
+        6,
+    }
 
 
 def test_ages_count_the_training_steps_behind_a_chain() -> None:
@@ -139,7 +145,9 @@ def test_a_state_is_a_copy() -> None:
 
 
 def test_seeds_and_steps_change_what_is_drawn() -> None:
-    drawn = [buffer(seed=seed, fresh=1.0).draw(step)["start"] for seed, step in itertools.product((0, 1), (0, 1))]
+    drawn = [
+        buffer(seed=seed, fresh=1.0).draw(step)["start"] for seed, step in itertools.product((0, 1), (0, 1))
+    ]
     assert np.unique(np.stack(drawn)).size == np.stack(drawn).size
 
 

@@ -16,7 +16,9 @@ from lehr.seeds import Purpose
 KINDS = ("normal", "uniform")
 
 
-def draw(kind: str, shape: tuple[int, ...], *, seed: int = 3, step: int = 5, k: int = 7, first: int = 0) -> Any:
+def draw(
+    kind: str, shape: tuple[int, ...], *, seed: int = 3, step: int = 5, k: int = 7, first: int = 0
+) -> Any:
     noise = Noise(seed, Purpose.CHAIN_NOISE)
     return getattr(noise, kind)(shape, step=step, k=k, first=first).numpy()
 
