@@ -1,4 +1,4 @@
-"""The chain: the order of its steps, its physics, and the defects of the book's code that it must not have."""
+"""The chain: the order of its steps, its physics, and that it has none of the defects of the book's code."""
 
 from __future__ import annotations
 

@@ -56,7 +56,9 @@ class Sampler:
         """
         wanted = (count, tuple(at))
         if wanted not in self._programs:  # tracing takes seconds
-            self._programs[wanted] = tf.function(self._program(*wanted), jit_compile=self._xla)
+            self._programs[wanted] = tf.function(
+                self._program(*wanted), autograph=False, jit_compile=self._xla
+            )
         images, energy = self._programs[wanted](tf.constant(first, tf.int64))
         return Trajectory(np.asarray(images), np.asarray(energy))
 

@@ -42,7 +42,7 @@ def training_step(
     variables = [v.value for v in model.trainable_variables]
     compute = _gradients(model, objective, variables, options)
     if options.xla:
-        compute = tf.function(compute, jit_compile=True)
+        compute = tf.function(compute, autograph=False, jit_compile=True)
 
     def step(batch: Batch) -> Batch:
         gradients, shares, products = compute(batch)

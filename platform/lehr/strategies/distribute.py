@@ -39,7 +39,7 @@ class Distributed:
             return self._inner.run(function, args=(batch,))
 
         run.__name__ = name
-        program = tf.function(run)
+        program = tf.function(run, autograph=False)
         first = self.rank * self.local_replicas
 
         def call(batches: Sequence[Batch]) -> list[Batch]:

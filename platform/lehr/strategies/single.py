@@ -37,7 +37,8 @@ class Single:
             return function(batch)
 
         run.__name__ = name
-        program = tf.function(run)
+        # No autograph: no program of ours needs it, it slows tracing and leaves files behind when killed.
+        program = tf.function(run, autograph=False)
         return lambda batches: [program(tensors(batches[0]))]
 
     def sum(self, tensors: list[Any]) -> list[Any]:
