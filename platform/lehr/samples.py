@@ -64,6 +64,8 @@ class Meta:
         checkpoint: `name` and `manifest_sha256` of the checkpoint that was sampled; {} when the model was
             sampled in training.
         versions: of the packages that decide the numbers.
+        spec_hash: of the job that trained the model.
+        range: what is black and what is white in the images.
     """
 
     step: int
@@ -72,6 +74,8 @@ class Meta:
     sampler: Mapping[str, Any]
     checkpoint: Mapping[str, str]
     versions: Mapping[str, str]
+    spec_hash: str
+    range: tuple[float, float]
 
     @classmethod
     def of(
@@ -86,6 +90,8 @@ class Meta:
             sampler={name: getattr(plan.spec.sampler, name) for name in ("kind", *DECIDING)},
             checkpoint=checkpoint or {},
             versions={name: metadata.version(name) for name in ("lehr", "tensorflow", "keras", "numpy")},
+            spec_hash=plan.spec_hash,
+            range=plan.spec.data.range,
         )
 
     def document(self, chains: Chains) -> dict[str, Any]:

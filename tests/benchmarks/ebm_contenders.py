@@ -1,7 +1,8 @@
 """Four programs of the same training step: the book's network, batch 128, 60 Langevin steps, Adam.
 
-Each is a function that imports what it needs, sets its threads and returns `step()`. As a script it is a process
-that answers on its standard output: `ready` when warm, then seconds a step for each number of steps it reads.
+Each is a function that imports what it needs, sets its threads and returns `step()`. As a script it is a
+process that answers on its standard output: `ready` when warm, then seconds a step for each number of steps
+that it reads.
 
     python tests/benchmarks/ebm_contenders.py lehr 2
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import jobs
-from lehr.errors import LaunchError
+from lehr.errors import LaunchError, UserError
 from lehr.launch import embedded
 from lehr.plan import Plan
 
@@ -49,6 +49,14 @@ def test_nobody_at_the_address_is_told_soon() -> None:
         ):
             pass
         assert time.monotonic() - began < embedded.KNOCK_S
+
+
+def test_client_address_is_refused() -> None:
+    with (
+        pytest.raises(UserError, match="this is a Ray Client address"),
+        embedded.cluster(plan(), "ray://127.0.0.1:10001"),
+    ):
+        pass
 
 
 def test_folders_of_killed_drivers_are_removed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lehr import errors, logs
 from lehr import store as stores
 from lehr.errors import CheckpointError, LaunchError, StorageError, SyncError, UserError
-from lehr.launch import failure
+from lehr.launch import failure, train
 from lehr.launch.failure import Failure, WorkerFailed
 from lehr.store import Store
 
@@ -72,6 +72,23 @@ def test_failure_crosses_processes() -> None:
 def test_our_own_errors_come_back_as_they_were(name: str, run: Store) -> None:
     raised = failure.error({0: SHUT, 1: Failure(name, "the letter", final=True)}, run, url=run.url)
     assert (type(raised).__name__, str(raised)) == (name, "the letter")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "A worker health check failed.\nThe actor is dead because its worker process has died. Worker "
+            "exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error "
+            "code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer",
+            "SYSTEM_ERROR, Worker unexpectedly exits with a connection error code 2. End of file.",
+        ),
+        ("\n  it hangs\nmore", "it hangs"),
+        ("", "Ray does not say why"),
+    ],
+)
+def test_rays_reason_is_one_line(text: str, said: str) -> None:
+    assert train.reason(text) == said
 
 
 def test_defect_comes_with_the_end_of_the_newest_log(run: Store) -> None:

@@ -65,6 +65,7 @@ def test_what_is_written_is_read_back() -> None:
     assert run.read("samples/step-00001000/grid.png") == figures.grid(chains.images)
     assert (told["step"], told["attempt"], told["seed"], told["count"], told["steps"]) == (1000, 2, 3, 4, 20)
     assert told["sampler"] == {"kind": "langevin", "step_size": 10.0, "noise": 0.005, "gradient_clip": 0.03}
+    assert (told["spec_hash"], told["range"]) == (jobs.plan(jobs.EBM, "train.seed=3").spec_hash, [-1, 1])
     assert told["purposes"] == {"start": "SAMPLE_START", "noise": "SAMPLE_NOISE"}
     assert told["frame_steps"] == [0, 1, 20]
     assert told["versions"]["tensorflow"].startswith("2.")

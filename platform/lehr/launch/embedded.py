@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from lehr.errors import LaunchError, letter
+from lehr.errors import LaunchError, UserError, letter
 from lehr.plan import Plan
 
 KNOCK_S = 10.0
@@ -100,7 +100,16 @@ def _joined(address: str) -> Iterator[Any]:
 
 def _knock(address: str) -> None:
     """See whether anybody listens at `address`: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise UserError(
+            letter(
+                f"--address {address}",
+                "this is a Ray Client address, and the driver must be on a host of the cluster",
+                accepted="host:port of the cluster's head (6379 by default), or auto",
+                do="give the command on a host of the cluster",
+            )
+        )
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return  # "auto" and such: Ray knows
     try:
@@ -115,7 +124,7 @@ def _connect(ray: Any, address: str, **settings: Any) -> None:
     loading.start()
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise LaunchError(_refused(address, error)) from error
     finally:
         loading.join()
@@ -136,7 +145,7 @@ def _refused(address: str, error: Exception) -> str:
     return letter(
         f"--address {address}",
         f"no Ray cluster answers there ({reason})",
-        accepted="host:port of a cluster's head (6379 by default), ray://host:10001, or auto",
+        accepted="host:port of a cluster's head (6379 by default), or auto",
         do="start one with `ray start --head`, or leave --address out to train on this machine; where tokens "
         "are asked for, RAY_AUTH_MODE=token and the token must be set here, too",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,11 @@ from lehr.store import Store
 
 if TYPE_CHECKING:
     from lehr.worker.outcome import Outcome
+
+_EXIT = re.compile(
+    r"[Ww]orker exit type: (\S+) Worker exit detail: (.*?)(?: Some common causes|$)", re.MULTILINE
+)
+_LONGEST = 200
 
 
 def run(plan: Plan, storage: Store, *, address: str | None = None, worker: str = entry.WORKER) -> Outcome:
@@ -91,11 +97,12 @@ def _failure(error: Any) -> Failure:
     inner = getattr(error, "_base_exc", error)  # Ray Train wraps what a train function raises
     if isinstance(inner, failure.WorkerFailed):
         return inner.failure
-    return Failure("Died", f"its process ended ({_reason(error)})")
+    return Failure("Died", f"its process ended: {reason(str(error))}")
 
 
-def _reason(error: Any) -> str:
-    """Ray's own word for the death of a process, in one line."""
-    text = str(getattr(error, "failure", None) or getattr(error, "health_check_failure", None) or error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if "exit type" in line or "connection error" in line), lines[0])
+def reason(text: str) -> str:
+    """Ray's own word for the death of a process, in one line, from a message of many."""
+    if found := _EXIT.search(text):
+        return f"{found[1]}, {found[2].strip()}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:_LONGEST] if lines else "Ray does not say why"
