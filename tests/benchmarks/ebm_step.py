@@ -4,8 +4,8 @@
 
 Each contender is a process of its own that stays up; they take turns, and while one works the others wait.
 Two ratios are told: of the least times, since other work on the machine only adds to a time, and the median
-over rounds of the ratio within a round. PyTorch is no dependency of lehr: it is looked for in the Python named
-by LEHR_TORCH_PYTHON, else in this one, and left out where it is in neither (`pip install torch==2.13.0` in
+over rounds of the ratio within a round. PyTorch is no dependency of lehr: it is looked for in the Python that
+LEHR_TORCH_PYTHON names, else in this one, and left out where it is in neither (`pip install torch==2.13.0` in
 an environment of its own).
 """
 

@@ -199,7 +199,7 @@ def test_operational_keys_do_not_change_the_hash(path: str, value: Any) -> None:
         ("train.global_batch", 64, "train.global_batch: 128 -> 64"),
         ("train.precision", "mixed_float16", 'train.precision: "float32" -> "mixed_float16"'),
         ("train.gradient_clip", 1.0, "train.gradient_clip: null -> 1.0"),
-        ("train.optimizer.learning_rate", 0.5, "train.optimizer.learning_rate: 0.0001 -> 0.5"),
+        ("train.optimizer.learning_rate", 0.5, "train.optimizer.learning_rate: 0.0003 -> 0.5"),
         ("model.filters", [8], "model.filters: [16, 32, 64, 64] -> [8]"),
         ("data.image_size", 16, "data.image_size: 32 -> 16"),
         ("sampler.buffer.fresh", 0.5, "sampler.buffer.fresh: 0.05 -> 0.5"),
