@@ -24,8 +24,8 @@ PROGRAMS = Path(__file__).with_name("ebm_contenders.py")
 TURN = {"lehr": 2, "pytorch": 1, "graph": 1, "eager": 1}  # steps a turn
 LABELS = {
     "eager": "the textbook's eager loop",
-    "graph": "the same under `tf.function`",
-    "pytorch": "the same in PyTorch",
+    "graph": "the same under a plain `tf.function`",
+    "pytorch": "the same algorithm in PyTorch on the same threads",
 }
 
 
@@ -89,13 +89,17 @@ def ratios(seconds: dict[str, list[float]], name: str) -> tuple[float, float]:
 
 def table(seconds: dict[str, list[float]]) -> str:
     """Rows for the README."""
-    rows = ["| against | theirs, ms a step | lehr, ms a step | lehr is faster by | median of rounds |"]
-    rows.append("|---|---|---|---|---|")
+    rows = [
+        "| what | against | ratio | median of rounds | theirs, ms | lehr, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    what = "EBM training step (batch 128, 60 Langevin steps, the book's network)"
     for name, label in LABELS.items():
         if name in seconds:
             theirs, ours = (f"{min(seconds[who]) * 1e3:.0f}" for who in (name, "lehr"))
             least, median = ratios(seconds, name)
-            rows.append(f"| {label} | {theirs} | {ours} | {least:.2f}x | {median:.2f}x |")
+            rows.append(f"| {what} | {label} | {least:.2f}x | {median:.2f}x | {theirs} | {ours} |")
+            what = "the same"
     return "\n".join(rows)
 
 
@@ -110,7 +114,7 @@ def main() -> None:
         print("PyTorch left out: set LEHR_TORCH_PYTHON to a Python that has it (torch==2.13.0)")
         opponents.remove("pytorch")
     seconds = race(["lehr", *opponents], rounds=given.rounds, threads=given.threads)
-    print(f"EBM training step, batch 128, 60 Langevin steps, 32x32x1, {given.threads} threads:\n")
+    print(f"{given.threads} threads, {given.rounds} rounds; times are the least:\n")
     print(table(seconds))
 
 

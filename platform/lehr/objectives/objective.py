@@ -30,7 +30,7 @@ class Memory(Protocol):
         ...
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that a resumed run needs: arrays whose leading axis is the slots held here."""
+        """Copies of everything that a resumed run needs: arrays whose leading axis is the slots held here."""
         ...
 
     def restore(self, state: dict[str, np.ndarray]) -> None:

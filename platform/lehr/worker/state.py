@@ -57,7 +57,7 @@ class Snapshot:
 
     def take(self, progress: dict[str, Any], *, rank: int) -> State:
         """A copy of the state now. Ranks other than 0 copy only their chains: weights are the same on all."""
-        chains = {} if self._memory is None else {k: np.array(v) for k, v in self._memory.state().items()}
+        chains = {} if self._memory is None else self._memory.state()
         count = len(next(iter(chains.values()))) if chains else 0
         return State(
             weights=_copy(self._weights) if rank == 0 else {},
