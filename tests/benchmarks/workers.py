@@ -46,8 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--kinds", default="horovod,multiworker")
     arguments = parser.parse_args()
-    for kind in ("horovod", "multiworker"):
+    for kind in arguments.kinds.split(","):
         pairs = [
             (seconds_a_step("horovod", 1, arguments.steps), seconds_a_step(kind, 2, arguments.steps))
             for _ in range(arguments.pairs)

@@ -35,6 +35,16 @@ def document(plan: Plan, storage: str, *, worker: str = WORKER) -> dict[str, Any
     return {"plan": plan.document(), "storage": storage, "folder": os.getcwd(), "worker": worker}
 
 
+def _cycle_ms(plan: Plan) -> str:
+    """How often Horovod's thread asks the other workers what is ready.
+
+    Each time costs a round over the network and a switch of threads, all through the step. Steps with chains
+    take hundreds of milliseconds: at Horovod's own 1 ms the asking takes an eighth of a worker's one core (0.348
+    against 0.304 s a step of the book's EBM), at 5 ms nothing that can be seen.
+    """
+    return "5" if plan.spec.sampler is not None else "1"
+
+
 def environment(plan: Plan, attempt: int) -> dict[str, str]:
     """What every worker of an attempt has in its environment before it loads TensorFlow.
 
@@ -43,6 +53,7 @@ def environment(plan: Plan, attempt: int) -> dict[str, str]:
     return {
         ATTEMPT: str(attempt),
         "OMP_NUM_THREADS": str(plan.threads_per_worker),
+        "HOROVOD_CYCLE_TIME": os.environ.get("HOROVOD_CYCLE_TIME", _cycle_ms(plan)),
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         "PYTHONFAULTHANDLER": "1",
         "PYTHONUNBUFFERED": "1",
