@@ -49,4 +49,7 @@ check: setup
 	$(BIN)/hadolint Dockerfile
 
 bench: setup
-	$(BIN)/python -m pytest tests/benchmarks
+	$(BIN)/python tests/benchmarks/ebm_step.py
+	$(BIN)/python tests/benchmarks/overhead.py
+	$(BIN)/python tests/benchmarks/workers.py
+	$(BIN)/python tests/benchmarks/startup.py

@@ -104,7 +104,18 @@ def test_help_lists_every_command_with_a_sentence() -> None:
     listed = dict(re.findall(r"^  (\w+) {2,}(\S.*)$", said.stdout.partition("Commands:")[2], re.MULTILINE))
     names = [name for commands in app.COMMANDS.values() for name in commands]
     assert list(listed) == names
-    assert names == ["run", "check", "plan", "schema", "runs", "show", "checkpoints", "sample", "curves", "doctor"]
+    assert names == [
+        "run",
+        "check",
+        "plan",
+        "schema",
+        "runs",
+        "show",
+        "checkpoints",
+        "sample",
+        "curves",
+        "doctor",
+    ]
 
 
 def test_without_arguments_it_helps() -> None:

@@ -32,8 +32,12 @@ def LeNet(node: Any, shape: tuple[int, ...]) -> keras.Model:
     """
     if len(shape) != 3 or min(shape[:2]) < SMALLEST:
         raise UserError(
-            letter("data.image_size", f"lenet was given inputs of shape {shape}",
-                   accepted=f"images of {SMALLEST} pixels or more", do="set data.image_size: 28")
+            letter(
+                "data.image_size",
+                f"lenet was given inputs of shape {shape}",
+                accepted=f"images of {SMALLEST} pixels or more",
+                do="set data.image_size: 28",
+            )
         )
     pool = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D}[node.pooling]
     parts = [
