@@ -3,8 +3,8 @@
     python tests/benchmarks/overhead.py [--pairs 3] [--steps 36]
 
 The book's energy-based model at 32x32, batch 128, 60 Langevin steps, one worker of two threads. The platform
-writes its journal at every step, a checkpoint of 33 MiB every epoch (12 steps), and W&B's offline file; the bare
-loop makes batches, draws chains and calls the step. They take turns, each in a process of its own.
+writes its journal at every step, a checkpoint of 33 MiB every epoch (12 steps), and W&B's offline file. The
+bare loop makes batches, draws chains and calls the step. They take turns, each in a process of its own.
 """
 
 from __future__ import annotations
