@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ import jobs
 from lehr import journal, status
 from lehr import store as stores
 from lehr.errors import LaunchError, UserError
-from lehr.launch import admission
+from lehr.launch import admission, local, train
 from lehr.launch.admission import Standing
 from lehr.store import Store
 
@@ -145,3 +146,9 @@ def test_missing_horovod_is_said_before_anything_starts(monkeypatch: pytest.Monk
     ) as raised:
         admission.require(jobs.plan(jobs.LENET, "strategy={kind: horovod, workers: 2}"))
     assert "make setup" in str(raised.value)
+
+
+@pytest.mark.parametrize("launch", [local.spawn, train.run])
+def test_workers_in_other_processes_cannot_see_memory(launch: Any) -> None:
+    with pytest.raises(UserError, match="memory://nowhere exists in one process only"):
+        launch(jobs.plan(jobs.EBM), stores.connect("memory://nowhere"))

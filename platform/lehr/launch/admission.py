@@ -159,6 +159,23 @@ def require(plan: Plan) -> None:
         )
 
 
+def visible(storage: Store) -> None:
+    """Say that workers in processes of their own cannot see a storage of this process.
+
+    Raises:
+        UserError: it is in memory.
+    """
+    if storage.url.startswith("memory:"):
+        raise UserError(
+            letter(
+                "storage",
+                f"{storage.url} exists in one process only, and each worker is one of its own",
+                accepted="a folder, or an object store (s3://bucket/prefix, gs://, az://)",
+                do="give --storage URL",
+            )
+        )
+
+
 def prepare(plan: Plan, run: Store) -> None:
     """Write what workers and readers need before the run starts: `spec.yaml`, `plan.json`, who drives it."""
     driver = {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}

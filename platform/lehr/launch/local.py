@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lehr import journal, logs
-from lehr.errors import UserError, letter
-from lehr.launch import entry, failure, rendezvous
+from lehr.launch import admission, entry, failure, rendezvous
 from lehr.launch.failure import Failure
 from lehr.launch.rendezvous import LOOPBACK, Place, Port
 from lehr.plan import Plan
@@ -70,14 +69,7 @@ def spawn(plan: Plan, storage: Store, *, worker: str = entry.WORKER) -> Outcome:
     """
     from lehr.worker.outcome import Outcome
 
-    if storage.url.startswith("memory:"):
-        raise UserError(
-            letter(
-                "storage",
-                f"{storage.url} exists in one process only, and each worker is one of its own",
-                accepted="a folder, or an object store (s3://bucket/prefix, gs://, az://)",
-            )
-        )
+    admission.visible(storage)
     attempts = plan.spec.recovery.max_failures + 1
     for left in reversed(range(attempts)):
         number = journal.latest_attempt(storage.below(plan.run_id)) + 1

@@ -7,8 +7,8 @@ import tempfile
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from lehr.errors import LaunchError, LehrError, UserError, letter
-from lehr.launch import embedded, entry, failure
+from lehr.errors import LaunchError, LehrError, letter
+from lehr.launch import admission, embedded, entry, failure
 from lehr.launch.failure import Failure
 from lehr.launch.rendezvous import LOOPBACK
 from lehr.plan import Plan
@@ -38,15 +38,7 @@ def run(plan: Plan, storage: Store, *, address: str | None = None, worker: str =
     """
     from lehr.worker.outcome import Outcome
 
-    if storage.url.startswith("memory:"):
-        raise UserError(
-            letter(
-                "storage",
-                f"{storage.url} exists in one process only, and Ray's workers are others",
-                accepted="a folder, or an object store (s3://bucket/prefix, gs://, az://)",
-                do="give --storage URL",
-            )
-        )
+    admission.visible(storage)
     embedded.prepare(address)
     with embedded.cluster(plan, address) as resources:
         embedded.place(plan, resources)
