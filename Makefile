@@ -53,3 +53,6 @@ bench: setup
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/workers.py
 	$(BIN)/python tests/benchmarks/startup.py
+	$(BIN)/python tests/benchmarks/checkpoints.py
+	$(BIN)/python tests/benchmarks/storage.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/many_runs.py

@@ -1,6 +1,7 @@
 """What all tests share: where real data lies, what the markers mean, a clean environment.
 
-Markers: `slow` more than about ten seconds, `system` starts other processes, `data` needs the data folder.
+Markers: `slow` more than about ten seconds, `system` starts other processes, `data` needs the data folder,
+`s3` needs Ceph's packages.
 Quick tests run first, then slow ones, then system tests.
 """
 
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import ceph
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
 
@@ -36,6 +39,15 @@ def data_root() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ceph.Server]:
+    """A real S3 server; skips without Ceph's packages. In CI the skip counts as a failure."""
+    if reason := ceph.lacking():
+        pytest.skip(reason)
+    with ceph.serve(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads the user's settings or touches their cache; processes that tests start inherit this."""
@@ -46,9 +58,13 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark and fixture of real data go together, and cheap tests go first."""
+    """Mark and fixture of real data go together, as those of the S3 server do; cheap tests go first."""
     for item in items:
         names = getattr(item, "fixturenames", [])
+        if "s3" in names:
+            item.add_marker("s3")
+        elif item.get_closest_marker("s3"):
+            names.append("s3")
         if "data_root" in names:
             item.add_marker("data")
         elif item.get_closest_marker("data"):

@@ -30,6 +30,9 @@ class MemoryStore:
         with self._lock:
             self.objects[key] = bytes(data)
 
+    def put(self, key: str, file: Path) -> None:
+        self.write(key, file.read_bytes())
+
     def create(self, key: str, data: bytes) -> bool:
         with self._lock:
             if key in self.objects:
@@ -82,6 +85,9 @@ class Below:
     def write(self, key: str, data: bytes) -> None:
         self._store.write(self._key(key), data)
 
+    def put(self, key: str, file: Path) -> None:
+        self._store.put(self._key(key), file)
+
     def create(self, key: str, data: bytes) -> bool:
         return self._store.create(self._key(key), data)
 
@@ -108,7 +114,7 @@ class Below:
 
 
 class FailingStore:
-    """A store whose n-th change (write, create, append, delete; from 1) fails where `fails(n)` says so.
+    """A store whose n-th change (write, put, create, append, delete; from 1) fails where `fails(n)` says so.
 
     Args:
         store: where the changes that work go, and what is read.
@@ -137,6 +143,9 @@ class FailingStore:
 
     def write(self, key: str, data: bytes) -> None:
         self._try("write", key, lambda: self.store.write(key, data))
+
+    def put(self, key: str, file: Path) -> None:
+        self._try("put", key, lambda: self.store.put(key, file))
 
     def create(self, key: str, data: bytes) -> bool:
         return bool(self._try("create", key, lambda: self.store.create(key, data)))

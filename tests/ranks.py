@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from lehr.checkpoint import Manifest, Saver, State, load
 from lehr.checkpoint.saver import KeepLast
+from lehr.checkpoint.sending import Backoff
 from lehr.checkpoint.shares import Patience
 from lehr.store import Store
 
@@ -65,16 +65,18 @@ def is_whole(store: Store, manifest: Manifest) -> bool:
 class Ranks:
     """The savers of all workers of one attempt. Rank 0 waits for a rank as long as that one is at work."""
 
-    def __init__(self, store: Store, *, attempt: int = 1, workers: int = 2, policy: Any = None) -> None:
+    def __init__(
+        self, store: Store, *, attempt: int = 1, workers: int = 2, policy: Any = None, **options: Any
+    ) -> None:
         self.events: list[tuple[int, str, dict[str, Any]]] = []
-        self._busy = 0
+        self._handing_over = False
         self._time_s = 0.0
-        self._lock = threading.Lock()
         self.savers = [
             Saver(
                 store, rank=rank, workers=workers, attempt=attempt, spec_hash=SPEC_HASH,
                 versions={"lehr": "0"}, keep=policy or KeepLast(2), on_event=self._listener(rank),
                 patience=Patience(3.0, lambda: self._time_s, self._sleep),
+                **{"grace_s": 0.0, "backoff": Backoff(0.0005, 0.002)} | options,
             )
             for rank in range(workers)
         ]  # fmt: skip
@@ -85,32 +87,38 @@ class Ranks:
         return self
 
     def save(self, *steps: int, metrics: Mapping[str, float] | None = None) -> int | None:
-        """Save `steps`, all ranks at once; the last step committed."""
+        """Save `steps` one after the other, all ranks at once; the last step committed."""
         for step in steps:
-            self._busy = len(self.savers) - 1
-            values = metrics or {"train/loss": 1.0 / step}
-            every = [(rank, step, values) for rank in range(len(self.savers))]
-            threads = [threading.Thread(target=self._save, args=one) for one in every]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            self.hand_over(step, metrics=metrics)
+            self.wait()
         return self.savers[0].committed
+
+    def hand_over(self, *steps: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Begin to save `steps` on all ranks; waits for nothing but the spool."""
+        self._handing_over = True
+        for step in steps:
+            values = metrics or {"train/loss": 1.0 / step}
+            for rank, saver in enumerate(self.savers):
+                saver.save(step, state(step, rank=rank, workers=len(self.savers)), values)
+        self._handing_over = False
+
+    def wait(self) -> None:
+        """Until all that was handed over is committed, or never will be."""
+        for saver in self.savers:
+            saver.wait(60.0)
+            assert saver.wait(0.0) == saver.committed
+            assert saver.fenced or not saver.waiting, "it never ends"
+
+    def close(self) -> None:
+        for saver in self.savers:
+            saver.close()
 
     def told(self, event: str, *, rank: int = 0) -> list[dict[str, Any]]:
         """Fields of the events of that name which a rank told."""
         return [fields for who, name, fields in self.events if (who, name) == (rank, event)]
 
-    def _save(self, rank: int, step: int, metrics: Mapping[str, float]) -> None:
-        saver = self.savers[rank]
-        saver.save(step, state(step, rank=rank, workers=len(self.savers)), metrics)
-        saver.wait()
-        if rank:
-            with self._lock:
-                self._busy -= 1
-
     def _sleep(self, seconds: float) -> None:
-        if self._busy:
+        if self._handing_over or any(saver.waiting for saver in self.savers[1:]):
             time.sleep(0.0005)
         else:
             self._time_s += 1.0

@@ -57,6 +57,11 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return [_row(record.history) for record in records(file) if record.HasField("history")]
 
 
+def numbers(file: Path) -> list[int]:
+    """W&B's own number of each row."""
+    return [record.history.step.num for record in records(file) if record.HasField("history")]
+
+
 def config(file: Path) -> dict[str, Any]:
     """The configuration as the file leaves it: what the run began with, and what was told later."""
     said = [record.run.config for record in records(file) if record.HasField("run")]

@@ -205,22 +205,22 @@ def probed(url: str) -> None:
 def storage(url: str, *, timeout_s: float = STORAGE_TIMEOUT_S) -> Finding:
     """Whether the storage can be written and read within `timeout_s`."""
     do = "name another with --storage URL, or mend its address, credentials or permissions"
-    said: list[str] = []
+    said: list[tuple[str, str]] = []
 
     def attempt() -> None:
         try:
             probed(url)
-            said.append("")
+            said.append(("", ""))
         except Exception as error:  # whatever a storage library raises is an answer here
-            said.append(first_line(error))
+            said.append((first_line(error), advice(error) or do))
 
     # A daemon thread: a connection that hangs must not keep the doctor from leaving.
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(timeout_s)
-    why = said[0] if said else f"no answer within {timeout_s:g} s"
+    why, do = said[0] if said else (f"no answer within {timeout_s:g} s", do)
     if why:
-        return Finding("Storage", "missing", f"{url}: {why}", do)
+        return Finding("Storage", "missing", f"{url}: {why.removeprefix(f'{url}: ')}", do)
     return Finding("Storage", "ok", f"{url} can be written and read")
 
 
@@ -241,6 +241,12 @@ def data(environment: Mapping[str, str], cache: Path) -> Finding:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def advice(error: BaseException) -> str:
+    """What a letter says to do; "" when the error is none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line.removeprefix("do: ") for line in lines if line.startswith("do: ")), "")
 
 
 def disk(folder: Path, *, wanted_gb: float = DISK_WANTED_GB) -> Finding:

@@ -3,8 +3,10 @@
     LehrError                 exit code 1
     ├── UserError             exit code 2: a mistake of the user's; the message is the whole answer
     │   └── SpecError         a job file or an override that cannot be accepted
-    ├── StorageError          the store did not do what was asked
-    │   └── KeyMissing        no such key
+    ├── StorageError          the store did not do what was asked; trying again may help
+    │   ├── KeyMissing        no such key
+    │   └── StorageDenied     the store answered and refuses: credentials, permissions, no such bucket
+    ├── Superseded            a later attempt at the run has begun; this one may change nothing any more
     ├── CheckpointError       checkpoints exist and none can be loaded, or one cannot be committed
     ├── SyncError             replicas disagree
     ├── DivergenceError       training produced numbers that cannot be trained on
@@ -38,6 +40,14 @@ class StorageError(LehrError):
 
 class KeyMissing(StorageError):
     """The store has no such key."""
+
+
+class StorageDenied(StorageError):
+    """The store answered, and refuses: wrong credentials, no permission, no such bucket."""
+
+
+class Superseded(LehrError):
+    """A later attempt at the run has begun; this one may change nothing any more."""
 
 
 class CheckpointError(LehrError):

@@ -15,15 +15,22 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from lehr.store import Store
+from lehr.errors import Superseded
+from lehr.store import Store, growing
+from lehr.store.growing import Growing
 
 Entry = dict[str, Any]
 TAIL_BYTES = 64 << 10
+FLUSH_S = 2.0  # that metrics wait for others to be stored with, where keys are files
+REMOTE_FLUSH_S = 5.0  # the same elsewhere, where a flush sends up to a segment
+REMOTE_EVENT_S = 1.0  # between two events that are stored each for itself there
 EVENT_PATIENCE_S = 2.0  # that the caller of `event` waits for it to be stored
 CLOSE_PATIENCE_S = 10.0  # with a store that fails while the last entries are to be stored
 _FILE = re.compile(r"journal/attempt-(\d+)\.jsonl")
@@ -54,9 +61,13 @@ def latest_attempt(store: Store) -> int:
 
 
 def claim_attempt(store: Store) -> int:
-    """Become the run's next attempt: of several who try, each gets another number."""
+    """Become the run's next attempt: of several who try, each gets another number.
+
+    A claim is signed, so that one whose answer was lost is known again.
+    """
     number = latest_attempt(store) + 1
-    while not store.create(key(number), b""):
+    line = json.dumps({"type": "claim", "by": uuid.uuid4().hex}).encode() + b"\n"
+    while not store.create(key(number), line):
         number += 1
     return number
 
@@ -79,27 +90,47 @@ def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _NAMES.get(item, item) if isinstance(item, str) else item for name, item in values.items()}
 
 
+class Gate(Protocol):
+    """What `lehr.fence.Fence` is."""
+
+    def check(self) -> None:
+        """Raise Superseded when a later attempt has begun."""
+        ...
+
+
 class Journal:
     """Writes one attempt's file, from a thread of its own: a slow or failing store never holds up training.
 
-    What could not be stored is kept and tried again with what comes next; `problem` is the last error until
-    then. Thread-safe.
+    What could not be stored is kept, in memory (its lines: some 300 bytes an entry, so 5 MB for half an hour
+    of ten a second, and 260 MB for a day), and tried again with what comes next; `problem` is the last error
+    until then. Thread-safe.
 
     Args:
         store: the run's folder.
         attempt: the attempt's number, as `claim_attempt` gave it.
-        flush_s: how long an entry may wait for others to be stored with. Events do not wait.
+        flush_s: how long an entry may wait for others to be stored with; by default as the store needs it.
+            Events do not wait, except for a second after another write where keys are no files.
         clock: seconds since 1970, for the entries.
+        on_stored: told of entries, in order, each once, when the store has them; by the journal's thread.
+        fence: asked before anything is stored; once a later attempt has begun, nothing is any more.
     """
 
     def __init__(
-        self, store: Store, attempt: int, *, flush_s: float = 2.0, clock: Callable[[], float] = time.time
-    ) -> None:
+        self, store: Store, attempt: int, *, flush_s: float | None = None,
+        clock: Callable[[], float] = time.time,
+        on_stored: Callable[[list[Entry]], None] | None = None, fence: Gate | None = None,
+    ) -> None:  # fmt: skip
         self.problem: Exception | None = None
-        self._store, self._attempt, self._flush_s, self._clock = store, attempt, flush_s, clock
+        self._on_stored, self._fence = on_stored, fence
+        self._store, self._attempt, self._clock = store, attempt, clock
+        self._text = Growing(store, key(attempt))
+        self._is_file = store.local_path(key(attempt)) is not None
+        self._flush_s = flush_s or (FLUSH_S if self._is_file else REMOTE_FLUSH_S)
         self._pending: list[bytes] = []
         self._asked = self._tried = 0  # flushes wanted, and flushes over
-        self._open, self._late = True, False
+        self._said = self._stored = 0  # entries
+        self._stored_at, self._due = -math.inf, math.inf  # the last write; the one that an event waits for
+        self._open, self._late, self._has_complained = True, False, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="lehr-journal", daemon=True)
         self._thread.start()
@@ -124,72 +155,163 @@ class Journal:
         """Wait until everything said before was tried to be stored; whether it is stored."""
         with self._changed:
             self._asked += 1
-            mine = self._asked
+            mine, said = self._asked, self._said
             self._changed.notify_all()
             done = self._changed.wait_for(lambda: self._tried >= mine or not self._open, timeout_s)
-            return done and self.problem is None and not self._pending
+            return done and self._stored >= said
 
     def close(self, patience_s: float = CLOSE_PATIENCE_S) -> None:
-        """Store the rest and end. A store that fails for so long loses it; `problem` says why."""
-        until, pause_s = time.monotonic() + patience_s, 0.05
-        while not self.flush(patience_s) and time.monotonic() < until:
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, 1.0)
+        """Store the rest and end. A store that fails for so long loses it; `problem` says why.
+
+        Once a later attempt has begun, it returns at once.
+        """
+        until = time.monotonic() + patience_s
+        self.drain(patience_s)
         with self._changed:
             self._open = False
             self._changed.notify_all()
-        self._thread.join(patience_s)
+        self._thread.join(max(1.0, until - time.monotonic()))
+
+    def drain(self, patience_s: float) -> bool:
+        """Wait until everything said before is stored, tried again for so long; whether it is.
+
+        Once a later attempt has begun, it returns at once.
+        """
+        until, pause_s = time.monotonic() + patience_s, 0.05
+        while not self.flush(max(0.0, until - time.monotonic())):
+            if not self._open or time.monotonic() >= until:
+                return False
+            time.sleep(min(pause_s, max(0.0, until - time.monotonic())))
+            pause_s = min(2 * pause_s, 1.0)
+        return True
 
     def _event(self, fields: Entry) -> Entry:
         entry = self._add(fields)
+        if not self._is_file and self._due_later():
+            return entry
         # A store that is known to fail, or to hang, is not waited for: training goes on.
         self._late = not self.flush(0.0 if self.problem or self._late else EVENT_PATIENCE_S)
         return entry
+
+    def _due_later(self) -> bool:
+        """Whether an event has to wait, because another was just stored; then it will be in a moment."""
+        with self._changed:
+            wait_s = self._stored_at + REMOTE_EVENT_S - time.monotonic()
+            if wait_s > 0 or self.problem:
+                self._due = min(self._due, time.monotonic() + max(wait_s, 0.0))
+                self._changed.notify_all()
+        return wait_s > 0 or self.problem is not None
 
     def _add(self, fields: Entry) -> Entry:
         head = {"type": fields["type"], "time": self._clock(), "attempt": self._attempt}
         entry: Entry = encode(head | {"step": fields["step"]} | fields | head)  # the head's order and values
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         with self._changed:
-            self._pending.append(line.encode() + b"\n")
-            self._changed.notify_all()
+            self._said += 1
+            if self._open:
+                self._pending.append(line.encode() + b"\n")
         return _decoded(entry)  # what a reader will see
 
     def _run(self) -> None:
         while self._open:
             with self._changed:
-                self._changed.wait_for(lambda: self._asked > self._tried or not self._open, self._flush_s)
+                self._wait()
                 asked, lines = self._asked, list(self._pending)
             self._store_lines(lines)
             with self._changed:
                 self._tried = asked
                 self._changed.notify_all()
 
+    def _wait(self) -> None:
+        until = time.monotonic() + self._flush_s
+        while self._open and self._asked <= self._tried:
+            left_s = min(until, self._due) - time.monotonic()
+            if left_s <= 0:
+                break
+            self._changed.wait(min(left_s, threading.TIMEOUT_MAX))
+        self._due = math.inf
+
     def _store_lines(self, lines: list[bytes]) -> None:
         if not lines:
             return
-        # A line torn by the failure before must not swallow the first of these.
-        begin = b"\n" if self.problem else b""
         try:
-            self._store.append(key(self._attempt), begin + b"".join(lines))
+            if self._fence is not None:
+                self._fence.check()
+            self._append(b"".join(lines))
         except Exception as error:  # whatever it is, it must not end the thread
-            self.problem = error
+            self._fail(error)
             return
         with self._changed:
             del self._pending[: len(lines)]
+            self._stored += len(lines)
+            self._stored_at = time.monotonic()
             self.problem, self._late = None, False
+        self._tell(lines)
+
+    def _append(self, data: bytes) -> None:
+        if not (self._is_file and self.problem):
+            self._text.append(data)  # segments are written again whole, whatever became of them before
+            return
+        # A line torn by the failure before must not swallow the first of these; whole ones are there twice.
+        self._text = Growing(self._store, key(self._attempt))
+        self._text.append(b"\n" + data)
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            self.problem, self._stored_at = error, time.monotonic()
+            if isinstance(error, Superseded):
+                self._open = False
+                self._pending.clear()
+            self._changed.notify_all()
+
+    def _tell(self, lines: list[bytes]) -> None:
+        if self._on_stored is None:
+            return
+        try:
+            self._on_stored([entry for line in lines if (entry := _entry(line)) is not None])
+        except Exception as error:  # it is told of the next ones all the same
+            if not self._has_complained:
+                print(f"lehr: a view of the journal fails: {error!r}", file=sys.stderr, flush=True)
+            self._has_complained = True
 
 
 def read(store: Store) -> list[Entry]:
     """All attempts as one story: one that started from step s replaces what earlier ones said after s."""
     story: list[Entry] = []
-    for number in attempts(store):
-        entries = read_attempt(store, number)
+    for entries in lives(store):
         begins = next((entry["from_step"] for entry in entries if entry["type"] == "start"), None)
         if begins is not None:
             story = [entry for entry in story if entry["step"] is None or entry["step"] <= begins]
         story += entries
     return story
+
+
+def sizes(store: Store, *, before: int) -> dict[str, int]:
+    """Bytes of the files of all attempts before one: its start says them in `sealed`.
+
+    What an old attempt that was frozen in the middle of a write adds later, when it thaws, is not read.
+    """
+    found = {number: growing.size(store, key(number)) for number in attempts(store) if number < before}
+    return {str(number): size for number, size in found.items() if size is not None}
+
+
+def lives(store: Store, *, until: int | None = None) -> list[list[Entry]]:
+    """The entries of each attempt, in order, as far as later ones let them count.
+
+    Args:
+        store: the run's folder.
+        until: the last attempt to read; None: all.
+    """
+    numbers = [number for number in attempts(store) if until is None or number <= until]
+    found, sealed = list[list[Entry]](), dict[str, int]()
+    for number in reversed(numbers):  # a later one says how far an earlier one counts
+        data = growing.read(store, key(number))
+        entries = _entries(data[: sealed.get(str(number))])
+        start = next((entry for entry in entries if entry["type"] == "start"), {})
+        for earlier, size in start.get("sealed", {}).items():
+            sealed[earlier] = min(size, sealed.get(earlier, size))
+        found.append(entries)
+    return found[::-1]
 
 
 def read_attempt(store: Store, attempt: int) -> list[Entry]:
@@ -198,15 +320,15 @@ def read_attempt(store: Store, attempt: int) -> list[Entry]:
     A line torn by a kill is left out. A line that was sent again, because whether it had arrived was unknown,
     counts once.
     """
-    return _entries(store.read(key(attempt)))
+    return _entries(growing.read(store, key(attempt)))
 
 
 def tail(store: Store, attempt: int, *, limit: int = TAIL_BYTES) -> list[Entry]:
     """The last entries of an attempt: those whole within the last `limit` bytes of its file."""
-    size = store.size(key(attempt)) or 0
+    size = growing.size(store, key(attempt)) or 0
     if size <= limit:
         return read_attempt(store, attempt) if size else []
-    return _entries(store.read(key(attempt), size - limit).partition(b"\n")[2])
+    return _entries(growing.read(store, key(attempt), size - limit).partition(b"\n")[2])
 
 
 def _entries(data: bytes) -> list[Entry]:

@@ -2,8 +2,10 @@
 
 Redirected are the file descriptors, not Python's objects, so that what TensorFlow, Gloo and a dying
 interpreter print from C++ is there too. In a store with local paths the descriptors lead into the final file:
-what was printed before a kill -9 is there. Elsewhere they lead into a spool file from which a thread appends
-to the store every few seconds; a kill -9 loses at most what was not yet sent.
+what was printed before a kill -9 is there. Elsewhere they lead into a spool file from which a thread sends
+to the store, every few seconds, at most `CHUNK_BYTES` at a time and one segment more, however long the log
+is; a kill -9 loses at most what was not yet sent, and so does a store that fails for the last `CLOSE_S`
+seconds.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ import re
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
-from lehr.errors import KeyMissing, LehrError
+from lehr.errors import LehrError
+from lehr.store import Store, growing
+from lehr.store.growing import Growing
 
-PERIOD_S = 5.0
-CHUNK_BYTES = 4 << 20  # of one append, so that a flood cannot fill the memory
+PERIOD_S = 5.0  # between two sendings
+LONGEST_PERIOD_S = 60.0  # while the store fails
+CLOSE_S = 10.0  # that the end waits for the rest to be sent
+CHUNK_BYTES = 4 << 20  # of one sending, so that a flood fills neither the memory nor the network
+RETRY_S = 0.5  # between two tries, then
+TAIL_BYTES = 64 << 10
 
 # Lines that say nothing about a failure: the start-up remarks of TensorFlow, absl, XLA and Horovod.
 _CHATTER = re.compile(
@@ -33,16 +41,6 @@ _CHATTER = re.compile(
 )
 
 
-class Sink(Protocol):
-    """What is needed of a store to keep a log in it."""
-
-    def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes: ...
-    def append(self, key: str, data: bytes) -> None: ...
-    def list(self, prefix: str = "") -> list[str]: ...
-    def size(self, key: str) -> int | None: ...
-    def local_path(self, key: str) -> Path | None: ...
-
-
 def key(rank: int, attempt: int) -> str:
     """Where the log of a worker's attempt is, below its run."""
     return f"logs/rank-{rank:04d}.a{attempt}.log"
@@ -52,7 +50,7 @@ _active: list[str] = []  # keys that this process captures into, outermost first
 
 
 @contextlib.contextmanager
-def capture(store: Sink, rank: int, attempt: int) -> Iterator[None]:
+def capture(store: Store, rank: int, attempt: int) -> Iterator[None]:
     """Send all that this process prints, from Python and C++, into the log of a worker until the block ends.
 
     Args:
@@ -65,7 +63,7 @@ def capture(store: Sink, rank: int, attempt: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def into(store: Sink, target: str) -> Iterator[None]:
+def into(store: Store, target: str) -> Iterator[None]:
     """Send all that this process prints into the key `target`, after what it holds, until the block ends.
 
     A capture inside another one into the same key changes nothing; into a different one, it has precedence.
@@ -95,7 +93,7 @@ def _appended(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _spooled(store: Sink, target: str) -> Iterator[None]:
+def _spooled(store: Store, target: str) -> Iterator[None]:
     with tempfile.NamedTemporaryFile(prefix="lehr-log-") as spool:
         sender = _Sender(store, target, Path(spool.name))
         try:
@@ -127,51 +125,83 @@ def _flush() -> None:
 
 
 class _Sender:
-    """A thread that appends what is new in a spool file to a key of the store."""
+    """A thread that adds what is new in a spool file to a text in the store."""
 
-    def __init__(self, store: Sink, target: str, spool: Path) -> None:
-        self._store, self._target, self._spool = store, target, spool
+    def __init__(self, store: Store, target: str, spool: Path) -> None:
+        self._text, self._spool = Growing(store, target), spool
         self._sent = 0
-        self._end = threading.Event()
+        self._end, self._until = threading.Event(), 0.0
         self._thread = threading.Thread(target=self._run, name="lehr-log", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Send the rest and end."""
+        """Send the rest, for so long as that may take, and end."""
+        self._until = time.monotonic() + CLOSE_S
         self._end.set()
-        self._thread.join()
-        self._send()
+        self._thread.join(CLOSE_S)  # a call to the store that hangs stays behind
 
     def _run(self) -> None:
-        # An object cannot grow: each append writes all of it again, so a long log is sent less often.
-        while not self._end.wait(PERIOD_S * (1 + self._sent // CHUNK_BYTES)):
+        pause_s = PERIOD_S
+        while not self._end.wait(pause_s):
             _flush()
-            self._send()
+            try:
+                self._send()
+                pause_s = PERIOD_S
+            except (LehrError, OSError):
+                pause_s = min(2 * pause_s, LONGEST_PERIOD_S)
+        self._send_rest()
 
-    def _send(self) -> None:
-        with contextlib.suppress(LehrError, OSError), self._spool.open("rb") as spool:
+    def _send_rest(self) -> None:
+        while time.monotonic() < self._until:
+            try:
+                if not self._send():
+                    return
+            except (LehrError, OSError):
+                time.sleep(RETRY_S)
+
+    def _send(self) -> int:
+        """Send the next chunk; its size in bytes."""
+        with self._spool.open("rb") as spool:
             spool.seek(self._sent)
-            while data := spool.read(CHUNK_BYTES):
-                self._store.append(self._target, data)
-                self._sent += len(data)
+            data = spool.read(CHUNK_BYTES)
+        if data:
+            self._text.append(data)
+            self._sent += len(data)
+        return len(data)
 
 
-def newest(store: Sink, rank: int) -> int:
+def kept(store: Store) -> dict[int, list[int]]:
+    """{attempt: [rank]}: which workers left a log in which attempt, ascending."""
+    names = (re.fullmatch(r"logs/rank-(\d+)\.a(\d+)\.log", name) for name in store.list("logs"))
+    found = sorted((int(name[2]), int(name[1])) for name in names if name)
+    return {attempt: [rank for other, rank in found if other == attempt] for attempt, _ in found}
+
+
+def newest(store: Store, rank: int) -> int:
     """The last attempt that left a log of this worker; 0 when none did."""
-    names = [re.fullmatch(rf"logs/rank-{rank:04d}\.a(\d+)\.log", name) for name in store.list("logs/")]
-    return max((int(name[1]) for name in names if name), default=0)
+    return max((attempt for attempt, ranks in kept(store).items() if rank in ranks), default=0)
 
 
-def tail(store: Sink, rank: int, attempt: int, *, lines: int = 15) -> list[str]:
+def tail(store: Store, rank: int, attempt: int, *, lines: int = 15) -> list[str]:
     """The last lines of a log that can tell why a worker failed; [] when there is no such log.
 
     Start-up remarks of the libraries are left out.
     """
     target = key(rank, attempt)
-    try:
-        size = store.size(target)
-        data = store.read(target, max(0, (size or 0) - (64 << 10)), None) if size else b""
-    except KeyMissing:
-        return []
+    size = growing.size(store, target) or 0
+    data = growing.read(store, target, max(0, size - TAIL_BYTES)) if size else b""
     text = data.decode("utf-8", errors="replace").splitlines()
     return [line for line in text if not _CHATTER.search(line)][-lines:]
+
+
+def last(store: Store, target: str, lines: int) -> tuple[bytes, int]:
+    """The last lines of the log at `target`, read from its end, and how many bytes it has."""
+    size, back = growing.size(store, target) or 0, TAIL_BYTES
+    while lines > 0:
+        start = max(0, size - back)
+        data = growing.read(store, target, start)
+        found = data.splitlines(keepends=True)
+        if len(found) > lines or not start:  # the first of them may be cut
+            return b"".join(found[-lines:]), start + len(data)
+        back *= 4
+    return b"", size

@@ -15,12 +15,13 @@ from typing import Any
 from lehr import spec as specs
 from lehr.cadence import NEVER, Cadence, steps_per_epoch
 from lehr.errors import UserError, letter
-from lehr.spec import Spec, rules
+from lehr.spec import Spec, needs, rules
 from lehr.spec.durations import Every
 from lehr.spec.place import refuse
 
 FORMAT = 1
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_GIB = 1 << 30
 _BYTES = 4  # parameters, optimizer slots and chains are float32 under every precision
 
 
@@ -69,6 +70,18 @@ class Plan:
         """The store's options with the secrets put in: for the call that connects, and for nothing else."""
         options: dict[str, Any] = specs.secrets.resolved(self.spec.storage_options)
         return options
+
+    def warnings(self) -> list[str]:
+        """What may well be meant, but is likely not: one letter each."""
+        spool = self.spec.recovery.spool_gib * _GIB
+        told = []
+        if self.checkpoint_bytes is not None and self.checkpoint_bytes > spool:
+            size = f"{self.checkpoint_bytes / _GIB:.3g} GiB"
+            came = f"{self.spec.recovery.spool_gib:g} GiB are less than one checkpoint ({size})"
+            do = "give it room for two: else each is sent straight from memory, and waits for storage there"
+            told.append(self.spec.problem("recovery.spool_gib", came, do=do))
+        told += needs.packages(self.spec)
+        return [problem.letter() for problem in told]
 
     @property
     def checkpoints_kept(self) -> int:

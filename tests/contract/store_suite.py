@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from lehr.errors import KeyMissing
 from lehr.store import Store
 
 BYTES = bytes(range(256)) * 40
+LARGE = random.Random(0).randbytes(33 << 20)  # of several parts, where a store has parts
 
 
 class StoreSuite:
@@ -32,6 +34,31 @@ class StoreSuite:
         store.write("k", b"short")
         assert store.read("k") == b"short"
         assert store.size("k") == 5
+
+    def test_a_file_is_put_whole(self, store: Store, tmp_path_factory: pytest.TempPathFactory) -> None:
+        file = tmp_path_factory.mktemp("parts") / "part"
+        for data in (BYTES, b"", BYTES * 1000):
+            file.write_bytes(data)
+            store.put("a/part", file)
+            assert store.size("a/part") == len(data)
+            assert store.read("a/part") == data
+        assert store.list() == ["a/part"]
+        assert file.read_bytes() == BYTES * 1000  # it is the caller's, and stays
+
+    def test_what_is_large_is_the_same(self, store: Store, tmp_path_factory: pytest.TempPathFactory) -> None:
+        file, data = tmp_path_factory.mktemp("parts") / "part", LARGE[:-5]
+        file.write_bytes(data)
+        store.write("a/written", LARGE)
+        store.put("a/put", file)
+        assert store.read("a/written") == LARGE
+        assert store.read("a/put") == data
+        assert store.size("a/put") == len(data)
+        for start, end in ((5, None), (7 << 20, 25 << 20), (len(data) - 9, len(data) + 9)):
+            assert store.read("a/put", start, end) == data[start:end]
+
+    def test_what_is_read_is_bytes(self, store: Store) -> None:
+        store.write("k", LARGE)
+        assert type(store.read("k")) is type(store.read("k", 1, 2)) is bytes
 
     @pytest.mark.parametrize(
         ("start", "end"),

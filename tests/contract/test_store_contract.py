@@ -13,6 +13,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from contract.store_suite import StoreSuite
 from fakes import Below, FailingStore, MemoryStore
+from lehr import journal
+from lehr.errors import Superseded
+from lehr.fence import Fence, Fenced
 from lehr.store import Store, connect
 
 
@@ -79,6 +82,31 @@ class TestBelow(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return connect(str(tmp_path)).below("further").below("in")
+
+
+class TestFenced(StoreSuite):
+    """As long as there is no later attempt."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return Fenced(connect(str(tmp_path)), Fence(MemoryStore(), 1))
+
+    def test_a_later_attempt_ends_all_changes(self, tmp_path: Path) -> None:
+        run, inner = MemoryStore(), connect(str(tmp_path))
+        inner.write("k", b"1")
+        fenced = Fenced(inner, Fence(run, journal.claim_attempt(run), fresh_s=0.0))
+        fenced.write("k", b"2")
+        journal.claim_attempt(run)
+        changes = [
+            lambda: fenced.write("k", b"3"), lambda: fenced.create("new", b"3"),
+            lambda: fenced.append("k", b"3"), lambda: fenced.delete("k"),
+            lambda: fenced.put("k", tmp_path / "k"), lambda: fenced.below("in").write("k", b"3"),
+        ]  # fmt: skip
+        for change in changes:
+            with pytest.raises(Superseded, match="attempt 1 is over"):
+                change()
+        assert fenced.list() == ["k"]
+        assert fenced.read("k") == b"2"
 
 
 class TestMemoryStore(StoreSuite):

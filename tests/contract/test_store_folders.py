@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from lehr.errors import StorageError, UserError
-from lehr.store import connect, probe
+from lehr.errors import StorageDenied, StorageError, UserError
+from lehr.store import Store, connect, probe
 from lehr.store.folder import ABANDONED_S
 from lehr.store.objects import TEMPORARY
 
@@ -110,6 +111,74 @@ def test_a_write_that_fails_leaves_the_old_and_no_rest(
             change("a/k" if change == store.write else "a/n", b"new")
     assert files(tmp_path) == ["a", "a/k"]
     assert store.read("a/k") == b"old"
+
+
+def test_a_put_that_fails_leaves_the_old_and_says_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(str(tmp_path / "store"))
+    store.write("k", b"old")
+    (tmp_path / "file").write_bytes(b"new")
+
+    def full(source: Path, target: str) -> None:
+        Path(target).write_bytes(b"ne")
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(
+        StorageError, match=r"k: could not write it: OSError: .*quota exceeded \(it is full\)"
+    ):
+        store.put("k", tmp_path / "file")
+    assert files(tmp_path / "store") == ["k"]
+    assert store.read("k") == b"old"
+    with pytest.raises(UserError, match=r"cannot be written: it is full: (.|\n)*  do: make room"):
+        probe(Full(store))
+
+
+class Full:
+    """A folder on a disk that has no room left."""
+
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+
+    def write(self, key: str, data: bytes) -> None:
+        raise StorageError("no") from OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_that_is_not_there_cannot_be_put(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        connect(str(tmp_path)).put("k", tmp_path / "none")
+    assert files(tmp_path) == []
+
+
+def test_a_put_file_is_durable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"new")
+    synced, sync = [], os.fsync
+
+    def watch(descriptor: int) -> None:
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.append((os.path.basename(place), os.path.exists(tmp_path / "s/k")))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    connect(str(tmp_path / "s")).put("k", tmp_path / "file")
+    (first, named), (second, _) = synced
+    assert first.startswith(TEMPORARY)
+    assert not named
+    assert second == "s"
+
+
+def test_what_may_not_be_done_is_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    with pytest.raises(StorageDenied, match="could not write it: PermissionError"):
+        connect(str(tmp_path)).write("k", b"1")
+    with pytest.raises(UserError, match=r"there is no permission: (.|\n)*  do: let these credentials"):
+        probe(connect(str(tmp_path)))
 
 
 def test_an_append_that_fails_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

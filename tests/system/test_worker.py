@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from lehr import checkpoint, status
 from lehr import journal as journals
 from lehr.checkpoint import State
 from lehr.errors import CheckpointError, UserError
-from lehr.launch import admission, local
+from lehr.launch import admission, local, stopping
+from lehr.launch.driver import Work
 from lehr.store import Store
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -137,8 +139,51 @@ def test_it_never_starts_from_zero_silently(tmp_path: Path) -> None:
 def test_a_run_whose_last_checkpoint_is_not_saved_did_not_succeed(tmp_path: Path) -> None:
     (tmp_path / "ebm").mkdir()
     (tmp_path / "ebm" / "checkpoints").write_text("a file where a folder must be")
-    with pytest.raises(CheckpointError, match="no checkpoint could be saved; the last one is of step 0"):
-        train(jobs.EBM, tmp_path, "train.duration={steps: 2}")
+    stop = "recovery={on_storage_outage: stop, max_unsaved_minutes: 0.05}"
+    with pytest.raises(CheckpointError, match=r"could not be saved .* the last one that was is none"):
+        train(jobs.EBM, tmp_path, "train.duration={steps: 2}", stop)
     run = jobs.storage(tmp_path).below("ebm")
-    assert [event["step"] for event in events(run, "checkpoint_failed")] == [2]
+    assert [event["step"] for event in events(run, "storage_outage")] == [2]
     assert status.read(run).status == "failed"
+
+
+def paused(folder: Path, *sets: str) -> tuple[Store, Work[Any], Path]:
+    """A run whose checkpoints do not get through, once it pauses for that; and what is in their way."""
+    obstacle = folder / "ebm" / "checkpoints"
+    obstacle.parent.mkdir()
+    obstacle.write_text("a file where a folder must be")
+    run = jobs.storage(folder).below("ebm")
+    pause = "recovery={on_storage_outage: pause, max_unsaved_minutes: 0.02}"
+    every = ("train.duration={steps: 100000}", "checkpoint={every: {steps: 2}}", pause)
+    work = Work(lambda: train(jobs.EBM, folder, *every, *sets))
+    deadline = time.monotonic() + 120
+    while not events(run, "paused"):
+        assert time.monotonic() < deadline
+        assert not work.done(within_s=0.1)
+    return run, work, obstacle
+
+
+@pytest.mark.parametrize("workers", ["strategy={kind: single}", "strategy={kind: horovod, workers: 2}"])
+def test_a_run_that_pauses_for_its_storage_can_be_stopped(workers: str, tmp_path: Path) -> None:
+    run, work, _ = paused(tmp_path, workers)
+    stopping.ask(run)
+    assert work.done(within_s=60)
+    with pytest.raises(CheckpointError, match=r"could not be saved .* the last one that was is none"):
+        work.answer()
+    assert status.read(run).status == "failed"
+
+
+def test_a_run_that_pauses_for_its_storage_goes_on_with_it(tmp_path: Path) -> None:
+    run, work, obstacle = paused(tmp_path, "strategy={kind: horovod, workers: 2}")
+    obstacle.unlink()
+    deadline = time.monotonic() + 60
+    while not events(run, "unpaused"):
+        assert time.monotonic() < deadline
+        assert not work.done(within_s=0.1)
+    stopping.ask(run)
+    assert work.done(within_s=60)
+    outcome, _ = work.answer()
+    assert (outcome.status, status.read(run).status) == ("stopped", "stopped")
+    committed = [item.step for item in checkpoint.listing(run) if item.committed]
+    assert committed[0] == outcome.step
+    assert events(run, "storage_back")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fakes import FailingStore, MemoryStore
+from fakes import FailingStore, MemoryStore, Names
 from lehr import journal, store
-from lehr.checkpoint import Saver, listing, load, newest, read_manifest, verify
+from lehr.checkpoint import Saver, State, listing, load, newest, read_manifest, verify
 from lehr.checkpoint.manifest import Manifest, Part, decode
 from lehr.checkpoint.saver import KeepLast
+from lehr.checkpoint.sending import Backoff
 from lehr.checkpoint.shares import Patience
+from lehr.checkpoint.spool import Spool
 from lehr.errors import CheckpointError, StorageError, UserError
 from lehr.store import Store
 from ranks import SLOTS, SPEC_HASH, Ranks, is_whole, same, state
@@ -140,28 +144,72 @@ def test_what_was_loaded_can_be_written_to() -> None:
 # --- saving in the background --------------------------------------------------------------------------
 
 
+class Held(MemoryStore):
+    """Takes no part until it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.asked = threading.Event(), threading.Event()
+
+    def put(self, key: str, file: Path) -> None:
+        self.asked.set()
+        assert self.go.wait(30)
+        super().put(key, file)
+
+
 def test_saving_does_not_hold_up_training() -> None:
-    go = threading.Event()
+    place, told = Held(), []
+    saver = Saver(place, rank=0, workers=1, attempt=1, on_event=lambda event, **fields: told.append(fields))
+    for step in (1, 2, 3):
+        saver.save(step, state(step), {})
+    assert place.asked.wait(30)
+    assert (saver.committed, saver.waiting, told) == (None, 3, [])
+    assert saver.wait(0.01) is None
+    place.go.set()
+    assert saver.wait() == 3
+    assert saver.waiting == 0
+    assert [fields["step"] for fields in told] == [1, 2, 3]
+    assert [fields["checkpoint"] for fields in told[:2]] == ["step-00000001.a1", "step-00000002.a1"]
+    assert told[0]["background_s"] >= 0.01
+    assert told[2]["bytes"] == read_manifest(saver.store, 3, 1).size_bytes > 0
+    saver.close()
 
-    class Slow(MemoryStore):
-        def write(self, key: str, data: bytes) -> None:
-            assert go.wait(30)
-            super().write(key, data)
 
+def test_a_save_waits_for_the_one_before_to_be_on_the_local_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, write = threading.Event(), Spool.write
+    monkeypatch.setattr(Spool, "write", lambda *given: go.wait(30) and write(*given))
     told = []
-    saver = Saver(Slow(), rank=0, workers=1, attempt=1, on_event=lambda event, **fields: told.append(fields))
+    saver = Saver(
+        MemoryStore(), rank=0, workers=1, attempt=1, on_event=lambda event, **fields: told.append(fields)
+    )
     saver.save(1, state(1), {})
-    assert saver.committed is None
-    assert told == []
-    threading.Timer(0.05, go.set).start()
-    saver.save(2, state(2), {})  # waits for the first
-    assert told[0]["step"] == 1
+    timer = threading.Timer(0.05, go.set)
+    timer.start()
+    saver.save(2, state(2), {})
+    assert go.is_set()
     assert saver.wait() == 2
-    first, second = told
-    assert (first["checkpoint"], first["step"], second["step"]) == ("step-00000001.a1", 1, 2)
-    assert first["blocked_s"] < 0.04 < second["blocked_s"]
-    assert first["background_s"] > 0.04
-    assert first["bytes"] == read_manifest(saver.store, 1, 1).size_bytes > 0
+    assert told[0]["blocked_s"] < 0.04 < told[1]["blocked_s"]
+    saver.close()
+
+
+def test_a_snapshot_is_forgotten_when_it_is_on_the_local_disk() -> None:
+    class Watched(np.ndarray):
+        """An array that can be watched."""
+
+    place = Held()
+    saver = Saver(place, rank=0, workers=1, attempt=1)
+    array = np.arange(4.0).view(Watched)
+    watch = weakref.ref(array)
+    saver.save(1, State({"a": array}, {}, {}, 0, 0), {})
+    del array
+    assert place.asked.wait(30)
+    until = time.monotonic() + 30
+    while watch() is not None and time.monotonic() < until:
+        time.sleep(0.001)
+    assert watch() is None
+    place.go.set()
+    assert saver.wait() == 1
+    saver.close()
 
 
 def test_a_step_is_saved_once(place: Store) -> None:
@@ -181,22 +229,119 @@ def test_the_step_resumed_from_is_not_saved_again(place: Store) -> None:
     assert committed(place) == ["step-00000010.a1"]
 
 
-def test_a_failure_is_told_and_stands_until_a_save_succeeds() -> None:
-    place = FailingStore(MemoryStore(), lambda number: number <= 1)
-    now = [100.0]
-    told = []
+class Switched(FailingStore):
+    """Refuses every change while `out`."""
+
+    def __init__(self, store: Store) -> None:
+        self.out, self.refused = True, threading.Event()
+        super().__init__(store, self._refuses)
+
+    def _refuses(self, number: int) -> bool:
+        if self.out:
+            self.refused.set()
+        return self.out
+
+
+def test_an_outage_is_told_once_and_stands_until_a_save_succeeds() -> None:
+    place = Switched(MemoryStore())
+    now, told = [100.0], []
     saver = Saver(place, rank=0, workers=1, attempt=1, patience=Patience(1.0, lambda: now[0]),
+                  backoff=Backoff(0.0005, 0.001),
                   on_event=lambda event, **fields: told.append((event, fields)))  # fmt: skip
-    saver.save(1, state(1), {})
-    assert saver.wait() is None
-    assert saver.failed_since == 100.0
-    assert told[0][0] == "checkpoint_failed"
+    for step in (1, 2, 3):
+        saver.save(step, state(step), {})
+    assert saver.wait(0.05) is None
+    assert len(place.changes) > 3, "it is tried again"
+    assert (saver.failed_since, saver.waiting) == (100.0, 3)
+    assert "could not put it: change" in saver.problem
+    now[0], place.out = 160.0, False
+    assert saver.wait(30) == 3
+    assert (saver.failed_since, saver.problem, saver.waiting) == (None, "", 0)
+    events = [(event, fields["step"]) for event, fields in told]
+    assert events == [
+        ("storage_outage", 1), ("storage_back", 1), ("checkpoint", 1), ("checkpoint", 2), ("checkpoint", 3),
+    ]  # fmt: skip
     assert "change 1 fails" in told[0][1]["reason"]
-    now[0] = 200.0
+    assert told[1][1]["after_s"] == 60.0
+    saver.close()
+
+
+def test_files_that_are_there_are_not_sent_again() -> None:
+    place = FailingStore(MemoryStore(), lambda number: number in (2, 3, 4, 6))
+    saver = Saver(place, rank=0, workers=1, attempt=1, backoff=Backoff(0.0005, 0.001))
+    saver.save(1, state(1), {})
+    assert saver.wait(30) == 1
+    names = [change.rpartition("/")[2].partition(".")[0] for change in place.changes]
+    assert names == [
+        "weights", *4 * ["optimizer"], *2 * ["chains-0000-of-0001"], "rank-0000", "manifest",
+    ]  # fmt: skip
+    saver.close()
+
+
+def test_a_file_that_the_store_lost_is_sent_once_more() -> None:
+    class Forgetful(MemoryStore):
+        lost = 0
+
+        def put(self, key: str, file: Path) -> None:
+            super().put(key, file)
+            if key.endswith("optimizer.safetensors") and self.lost < 1:
+                self.lost += 1
+                self.write(key, b"half")
+
+    place = Forgetful()
+    saver = Saver(place, rank=0, workers=1, attempt=1)
+    saver.save(1, state(1), {})
+    assert saver.wait(30) == 1
+    assert is_whole(place, read_manifest(place, 1, 1))
+    saver.close()
+
+
+def test_a_commit_waits_for_what_must_come_before() -> None:
+    place, tries, told = MemoryStore(), [0], []
+
+    def settle() -> None:
+        tries[0] += 1
+        assert "checkpoints/step-00000001.a1/parts/rank-0000.json" in place.list()
+        assert "checkpoints/step-00000001.a1/manifest.json" not in place.list()
+        if tries[0] < 4:
+            raise StorageError("the journal is not there yet")
+
+    saver = Saver(place, rank=0, workers=1, attempt=1, backoff=Backoff(0.0005, 0.001), before_commit=settle,
+                  on_event=lambda event, **fields: told.append((event, fields.get("reason"))))  # fmt: skip
+    saver.save(1, state(1), {})
+    assert saver.wait(30) == 1
+    assert tries == [4]
+    assert told[0] == ("storage_outage", "the journal is not there yet")
+    saver.close()
+
+
+def test_a_listener_that_fails_ends_nothing() -> None:
+    def listener(event: str, **fields: object) -> None:
+        heard.append(event)
+        raise ValueError("not now")
+
+    heard: list[str] = []
+    saver = Saver(MemoryStore(), rank=0, workers=1, attempt=1, on_event=listener)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", lambda args: heard.append(str(args.exc_value)))
+        saver.save(1, state(1), {})
+        assert saver.wait(30) == 1
+    assert heard == ["checkpoint", "not now"]
+    saver.close()
+
+
+def test_after_its_end_nothing_is_saved_and_nothing_stays(tmp_path: Path) -> None:
+    place = Switched(MemoryStore())
+    saver = Saver(place, rank=0, workers=1, attempt=1, spool=tmp_path)
+    saver.save(1, state(1), {})
+    assert place.refused.wait(30)
+    assert len(list(tmp_path.glob("lehr-spool-*/*"))) == 3 + 1
+    saver.close()
     saver.save(2, state(2), {})
-    assert saver.wait() == 2
-    assert saver.failed_since is None
-    assert [event for event, _ in told] == ["checkpoint_failed", "checkpoint"]
+    assert saver.wait() is None
+    assert list(tmp_path.iterdir()) == []
+    assert not saver.fenced
+    assert place.list() == []
 
 
 def test_our_own_mistake_fails_the_save_and_not_the_run() -> None:
@@ -218,9 +363,10 @@ def test_rank_0_does_not_wait_for_a_rank_that_failed() -> None:
     inner = MemoryStore()
 
     class Refusing(MemoryStore):
+        def put(self, key: str, file: Path) -> None:
+            raise OSError("disk on fire")
+
         def write(self, key: str, data: bytes) -> None:
-            if "chains-0001" in key:
-                raise OSError("disk on fire")
             inner.write(key, data)
 
     told = []
@@ -233,6 +379,21 @@ def test_rank_0_does_not_wait_for_a_rank_that_failed() -> None:
     saver.save(1, state(1, workers=2), {})
     assert saver.wait() is None
     assert told[0]["reason"] == "step-00000001.a1: rank 1 could not write its parts: disk on fire"
+
+
+def test_an_excuse_arrives_after_an_outage() -> None:
+    inner = MemoryStore()
+    place = Switched(inner)
+    other = Saver(place, rank=1, workers=2, attempt=1, backoff=Backoff(0.0005, 0.001))
+    other.save(1, State({}, {}, {"images": np.zeros((3, 1))}, 0, 2), {})
+    assert place.refused.wait(30)
+    saver = Saver(inner, rank=0, workers=2, attempt=1)
+    saver.save(1, state(1, workers=2), {})
+    place.out = False
+    assert (other.wait(30), saver.wait(30)) == (None, None)
+    assert "rank 1 could not write its parts" in saver.problem
+    saver.close()
+    other.close()
 
 
 def test_rank_0_waits_no_longer_than_it_may() -> None:
@@ -250,6 +411,33 @@ def test_rank_0_waits_no_longer_than_it_may() -> None:
     assert 20 <= now[0] < 22
 
 
+def test_patience_with_ranks_is_not_for_outages() -> None:
+    """Rank 0 cannot list for an hour; the others have ten seconds after that."""
+    now, listings = [0.0], [0]
+
+    class Blind(MemoryStore):
+        def list(self, prefix: str = "") -> Names:
+            listings[0] += prefix.endswith("/parts")
+            if 3 <= listings[0] < 20:
+                now[0] += 200.0
+                raise StorageError("nothing to see")
+            return super().list(prefix)
+
+    def sleep(seconds: float) -> None:
+        now[0] += 1.0
+
+    told = []
+    saver = Saver(Blind(), rank=0, workers=2, attempt=1, patience=Patience(10.0, lambda: now[0], sleep),
+                  backoff=Backoff(0.0005, 0.001),
+                  on_event=lambda event, **fields: told.append((event, fields)))  # fmt: skip
+    saver.save(1, state(1, workers=2), {})
+    assert saver.wait(30) is None
+    assert [event for event, _ in told] == ["storage_outage", "checkpoint_failed"]
+    assert "no parts from rank 1 in 10 s" in told[1][1]["reason"]
+    assert now[0] >= 17 * 200 + 9
+    saver.close()
+
+
 def test_an_attempt_that_was_followed_by_another_commits_nothing(place: Store) -> None:
     assert journal.claim_attempt(place) == 1
     ranks = Ranks(place)
@@ -257,7 +445,7 @@ def test_an_attempt_that_was_followed_by_another_commits_nothing(place: Store) -
     assert journal.claim_attempt(place) == 2
     assert ranks.save(2) == 1
     assert ranks.savers[0].fenced
-    assert "attempt 2 of this run has begun" in ranks.told("checkpoint_failed")[0]["reason"]
+    assert "attempt 1 is over: a later attempt" in ranks.told("checkpoint_failed")[0]["reason"]
     assert committed(place) == ["step-00000001.a1"]
     later = Ranks(place, attempt=2).resume(read_manifest(place, 1, 1))
     assert later.save(2) == 2

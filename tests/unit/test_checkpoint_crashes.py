@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,12 @@ import pytest
 
 from fakes import FailingStore, MemoryStore
 from lehr import journal, store
-from lehr.checkpoint import listing, load, newest, read_manifest
+from lehr.checkpoint import listing, load, load_newest, newest, read_manifest, seal, verify
 from lehr.checkpoint.manifest import Manifest
 from lehr.checkpoint.saver import KeepLast
-from lehr.errors import CheckpointError
+from lehr.errors import CheckpointError, StorageError
 from lehr.store import Store
-from ranks import SPEC_HASH, Ranks, is_whole
+from ranks import SLOTS, SPEC_HASH, Ranks, is_whole
 
 STEPS = (10, 20, 30, 40)
 NEWEST, BEFORE = "step-00000040.a1", "step-00000030.a1"
@@ -37,46 +38,86 @@ CHANGES = changes()
 KINDS: dict[str, tuple[Callable[[int], Callable[[int], bool]], bool]] = {
     "once": (lambda n: lambda number: number == n, False),
     "once, answer lost": (lambda n: lambda number: number == n, True),
-    "from then on": (lambda n: lambda number: number >= n, False),
     "five times": (lambda n: lambda number: n <= number < n + 5, False),
+    "five times, answers lost": (lambda n: lambda number: n <= number < n + 5, True),
 }
 
 
 def test_the_sequence_is_of_a_telling_length() -> None:
-    # 4 saves of 4 + 2 writes and a manifest, two deletions of 7.
+    # 4 saves of 4 parts, 2 descriptors and a manifest, two deletions of 7.
     assert CHANGES == 4 * 7 + 2 * 7
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", range(1, CHANGES + 1))
 def test_a_store_that_fails_at_the_nth_change(n: int, kind: str) -> None:
+    """All is saved nevertheless, in order, and each is whole."""
     inner = MemoryStore()
     journal.claim_attempt(inner)
     failing, after = KINDS[kind]
-    place = FailingStore(inner, failing(n), after=after)
-    ranks = Ranks(place)
-    known: list[int] = []  # what rank 0 was told to be safe, in order
+    ranks = Ranks(FailingStore(inner, failing(n), after=after))
     for step in STEPS:
-        ranks.save(step)
-        if ranks.savers[0].committed is not None:
-            known.append(ranks.savers[0].committed)
+        assert ranks.save(step) == step
         found = newest(inner, spec_hash=SPEC_HASH)  # as a process would that begins now
-        assert (found.manifest is not None) >= bool(known)
-        if found.manifest is not None:
-            assert found.manifest.step >= max(known, default=0)
-            assert is_whole(inner, found.manifest)
-    if kind.startswith("once"):
-        assert known[-1] == STEPS[-1] or len(ranks.told("checkpoint_failed")) == 1
+        assert found.manifest is not None
+        assert found.manifest.step == step
+        assert is_whole(inner, found.manifest)
+    assert [fields["step"] for fields in ranks.told("checkpoint")] == list(STEPS)
+    assert not ranks.told("checkpoint_failed")
+    assert len(ranks.told("storage_outage")) == len(ranks.told("storage_back")) <= 5
+    ranks.close()
     _goes_on(inner)
+
+
+@pytest.mark.parametrize("returns", [True, False], ids=["comes back", "is killed"])
+@pytest.mark.parametrize("n", range(1, CHANGES + 1))
+def test_a_store_that_is_out_from_the_nth_change_on(n: int, returns: bool) -> None:
+    """What was handed over meanwhile is saved in order when the store is back; the killed one's successor
+    goes on from the newest that was committed."""
+    inner = MemoryStore()
+    journal.claim_attempt(inner)
+    out, refused = [True], threading.Event()
+
+    def fails(number: int) -> bool:
+        if number >= n:
+            refused.set()
+        return out[0] and number >= n
+
+    ranks = Ranks(FailingStore(inner, fails))
+    ranks.hand_over(*STEPS)
+    assert refused.wait(30)
+    _is_safe(inner, ranks)
+    if not returns:
+        ranks.close()
+        _is_safe(inner, ranks)
+    else:
+        out[0] = False
+        ranks.wait()
+        assert [fields["step"] for fields in ranks.told("checkpoint")] == list(STEPS)
+        assert [fields["step"] for fields in ranks.told("checkpoint_part", rank=1)] == list(STEPS)
+        assert not ranks.told("checkpoint_failed")
+        ranks.close()
+    _goes_on(inner)
+
+
+def _is_safe(place: Store, ranks: Ranks) -> None:
+    """A process that begins now finds what rank 0 takes for committed, or later."""
+    committed = ranks.savers[0].committed
+    found = newest(place, spec_hash=SPEC_HASH)
+    assert (found.manifest.step if found.manifest else 0) >= (committed or 0)
+    assert found.manifest is None or is_whole(place, found.manifest)
 
 
 def _goes_on(place: Store) -> None:
     """The next attempt resumes there, saves what it likes, and leaves nothing of the disorder."""
+    attempt = journal.claim_attempt(place)
+    seal(place, attempt)
     found = newest(place)
-    ranks = Ranks(place, attempt=journal.claim_attempt(place))
+    ranks = Ranks(place, attempt=attempt)
     if found.manifest is not None:
         ranks.resume(found.manifest)
     assert ranks.save(50, 60) == 60
+    ranks.close()
     assert place.folders("checkpoints") == ["step-00000050.a2", "step-00000060.a2"]
     after = newest(place)
     assert after.manifest is not None
@@ -129,6 +170,35 @@ def spoil(place: MemoryStore, key: str, damage: str) -> None:
         place.objects[key] = data
 
 
+def test_an_outage_is_no_damage() -> None:
+    """To pass over what cannot be read for now would send the run back, and the next save would delete it."""
+    place = saved()
+    for key in place.list("checkpoints"):
+        blind = Blind(place, key)
+        if not key.startswith(f"checkpoints/{NEWEST}/") or "/parts/" in key:
+            continue
+        with pytest.raises(StorageError, match="503"):
+            newest(blind)
+        with pytest.raises(StorageError, match="503"):
+            load_newest(blind, first_slot=0, slots=SLOTS)
+        if not key.endswith("manifest.json"):
+            manifest = read_manifest(place, 40, 1)
+            assert any("cannot be read: 503" in problem for problem in verify(blind, manifest))
+
+
+class Blind(FailingStore):
+    """Cannot read one key for now."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        super().__init__(store, lambda number: False)
+        self.key = key
+
+    def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        if key == self.key:
+            raise StorageError("503")
+        return super().read(key, start, end)
+
+
 def test_the_files_are_all() -> None:
     assert parts(NEWEST) == list(FILES)
 
@@ -146,6 +216,9 @@ def test_a_damaged_part(file: str, damage: str) -> None:
     assert name == NEWEST
     assert reason.startswith(file)
     assert DAMAGE[damage][1] in reason
+    loaded = load_newest(place, spec_hash=SPEC_HASH, first_slot=0, slots=3)
+    assert (loaded.manifest, [name for name, _ in loaded.skipped]) == (found.manifest, [NEWEST])
+    assert loaded.skipped[0][1].startswith(file)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -156,7 +229,7 @@ def test_what_is_loaded_is_verified_once_more(damage: str) -> None:
     spoil(place, f"checkpoints/{NEWEST}/chains-0001-of-0002.safetensors", damage)
     load(place, found.manifest, first_slot=0, slots=3)
     with pytest.raises(
-        CheckpointError, match=r"chains-0001-of-0002.safetensors: .*\n  do: restore the files"
+        CheckpointError, match=r"a1: chains-0001-of-0002.safetensors .*\n  do: restore the files"
     ):
         load(place, found.manifest, first_slot=2, slots=2)
 

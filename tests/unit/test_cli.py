@@ -110,10 +110,14 @@ def test_help_lists_every_command_with_a_sentence() -> None:
         "plan",
         "schema",
         "runs",
+        "status",
         "show",
         "checkpoints",
+        "logs",
         "sample",
         "curves",
+        "track",
+        "chaos",
         "doctor",
     ]
 

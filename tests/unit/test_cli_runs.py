@@ -66,7 +66,7 @@ def trained(storage: Path, name: str = "lenet") -> Store:
         diary.event("failed" if outcome == "failed" else "validated", end, message="peer gone\nsecond line")
         diary.end(end, outcome)
         diary.close()
-    status.write(run, status="completed", step=40, steps=40, attempt=2)
+    status.write(run, status.Status(status="completed", step=40, steps=40, attempt=2))
     run.write("samples/step-00000040/grid.png", b"")
     run.write("samples/step-00000040/meta.json", b"")
     return run
@@ -78,7 +78,9 @@ def trained(storage: Path, name: str = "lenet") -> Store:
 def test_runs_lists_every_run_in_a_line(tmp_path: Path, lehr: Lehr) -> None:
     trained(tmp_path)
     planned(tmp_path, "waiting")
-    status.write(connect(str(tmp_path)).below("alive"), status="running", step=3, steps=9, attempt=1)
+    status.write(
+        connect(str(tmp_path)).below("alive"), status.Status(status="running", step=3, steps=9, attempt=1)
+    )
     (tmp_path / "not a run").mkdir()
     (tmp_path / "file").write_text("")
     code, out, _ = lehr("runs", "--storage", str(tmp_path))
@@ -107,7 +109,7 @@ def test_storage_comes_from_the_environment(
 
 def test_a_run_that_died_is_said_to_be_silent(tmp_path: Path, lehr: Lehr) -> None:
     run = planned(tmp_path)
-    status.write(run, status="running", step=3, steps=9, attempt=1)
+    status.write(run, status.Status(status="running", step=3, steps=9, attempt=1))
     document = json.loads(run.read(status.KEY))
     run.write(status.KEY, json.dumps(document | {"time": document["time"] - 600}).encode())
     assert "running, silent for 10 min" in lehr("runs", "--storage", str(tmp_path))[1]
@@ -148,7 +150,9 @@ def test_show_tells_all(tmp_path: Path, lehr: Lehr) -> None:
 
 def test_show_says_why_it_failed(tmp_path: Path, lehr: Lehr) -> None:
     run = planned(tmp_path)
-    status.write(run, status="failed", step=3, steps=9, attempt=1, message="no space\n  do: make some")
+    status.write(
+        run, status.Status(status="failed", step=3, steps=9, attempt=1, message="no space\n  do: make some")
+    )
     out = lehr("show", "lenet", "--storage", str(tmp_path))[1]
     assert "no space\n    do: make some\n" in out
 

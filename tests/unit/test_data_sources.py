@@ -21,7 +21,7 @@ from lehr.errors import UserError
 
 def node(**changes: Any) -> SimpleNamespace:
     """A `data` node."""
-    plain = {"root": None, "image_size": None, "range": (0.0, 1.0)}
+    plain = {"root": None, "storage_options": {}, "image_size": None, "range": (0.0, 1.0)}
     limits = {"train_examples": None, "validation_examples": None}
     return SimpleNamespace(**plain | limits | changes)
 
@@ -235,3 +235,16 @@ def test_the_spec_and_the_code_agree_on_how_much_there_is() -> None:
     for kind in (MNIST, FASHION_MNIST):
         assert kind.homes
         assert all(home.endswith("/") for home in kind.homes)
+
+
+def test_options_of_the_root_are_resolved_for_the_connection_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = node(root=str(small(tmp_path / "data")), storage_options={"secret": "env:HIDDEN", "in": {"a": 1}})
+    seen: list[Any] = []
+    real = idx.stores.connect
+    monkeypatch.setenv("HIDDEN", "sesame")
+    monkeypatch.setattr(idx.stores, "connect", lambda url, options: seen.append(options) or real(url))
+    assert len(idx.load_mnist(given, "train")) == 7
+    assert seen == 2 * [{"secret": "sesame", "in": {"a": 1}}]
+    assert given.storage_options == {"secret": "env:HIDDEN", "in": {"a": 1}}

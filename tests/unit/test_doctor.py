@@ -11,6 +11,7 @@ import pytest
 
 from lehr import doctor
 from lehr.cli import doctor as command
+from lehr.errors import UserError, letter
 from lehr.tracking import wandb as tracker
 
 HOROVOD = {"version": "0.28.1", "gloo": True, "nccl": False, "mpi": False, "tensorflow": "2.21.0"}
@@ -160,6 +161,16 @@ def test_storage_that_does_not_work(url: str, tmp_path: Path) -> None:
     assert found.state == "missing"
     assert "--storage" in found.do
     assert "\n" not in found.what
+
+
+def test_storage_that_refuses_says_what_its_letter_says_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(url: str) -> None:
+        raise UserError(letter(url, "cannot be written: there is no such bucket", do="create it, or wait"))
+
+    monkeypatch.setattr(doctor, "probed", refused)
+    found = doctor.storage("s3://nobodys/runs")
+    assert found.what == "s3://nobodys/runs: cannot be written: there is no such bucket"
+    assert found.do == "create it, or wait"
 
 
 def test_storage_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

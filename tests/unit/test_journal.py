@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from fakes import FailingStore, MemoryStore
 from lehr import journal, status, store
-from lehr.errors import StorageError
+from lehr.errors import StorageError, Superseded
+from lehr.fence import Fence
 from lehr.journal import Journal
 
 NEVER_S = 3600.0  # no flush by the clock
@@ -259,6 +260,19 @@ def test_flush_tells_whether_all_is_stored() -> None:
     diary.close()
 
 
+def test_draining_outlasts_a_moment_of_failure_and_no_more() -> None:
+    diary = Journal(FailingStore(MemoryStore(), lambda number: number <= 3), 1, flush_s=NEVER_S)
+    diary.end(1, "completed")
+    assert diary.drain(30.0) is True
+    diary.close()
+    diary = Journal(FailingStore(MemoryStore(), lambda number: True), 1, flush_s=NEVER_S)
+    diary.end(1, "completed")
+    began = time.monotonic()
+    assert diary.drain(0.2) is False
+    diary.close(0.2)
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "answer lost"])
 @pytest.mark.parametrize("failing", range(1, 12))
 def test_a_failing_store_loses_and_repeats_nothing(failing: int, after: bool) -> None:
@@ -274,9 +288,16 @@ def test_a_failing_store_loses_and_repeats_nothing(failing: int, after: bool) ->
     assert journal.read_attempt(inner, 1) == said
 
 
-@pytest.mark.parametrize("cut", [1, 10, -20, -1])
-def test_a_line_torn_by_the_store_swallows_no_other(cut: int) -> None:
-    class Tearing(MemoryStore):
+class Files(MemoryStore):
+    """Says that its keys are files, so that they are appended to."""
+
+    def local_path(self, key: str) -> Path:
+        return Path(key)
+
+
+@pytest.mark.parametrize("cut", [1, 10, -20, -1, None], ids=str)
+def test_a_line_torn_by_the_store_swallows_no_other(cut: int | None) -> None:
+    class Tearing(Files):
         torn = False
 
         def append(self, key: str, data: bytes) -> None:
@@ -297,7 +318,7 @@ def test_a_line_torn_by_the_store_swallows_no_other(cut: int) -> None:
 
 def test_an_error_that_is_none_of_ours_ends_nothing() -> None:
     class Broken(MemoryStore):
-        def append(self, key: str, data: bytes) -> None:
+        def write(self, key: str, data: bytes) -> None:
             raise RuntimeError("cloud library of the day")
 
     diary = Journal(Broken(), 1)
@@ -312,9 +333,9 @@ def test_a_store_that_hangs_does_not_hold_up_training(monkeypatch: pytest.Monkey
     answer = threading.Event()
 
     class Hanging(MemoryStore):
-        def append(self, key: str, data: bytes) -> None:
+        def write(self, key: str, data: bytes) -> None:
             answer.wait(30)
-            super().append(key, data)
+            super().write(key, data)
 
     place = Hanging()
     diary = Journal(place, 1)
@@ -356,19 +377,136 @@ def test_an_entry_costs_little() -> None:
     diary.close()
 
 
+# --- object stores ---------------------------------------------------------------------------------------
+
+
+def test_a_claim_stays_and_segments_are_no_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal.Growing.__init__, "__defaults__", (500,))
+    place = MemoryStore()
+    number = journal.claim_attempt(place)
+    claim = place.read(journal.key(number))
+    write(place, number, 0, range(1, 40))
+    assert place.read(journal.key(number)).startswith(claim)
+    assert len(place.list("journal")) > 4
+    assert max(map(len, place.objects.values())) <= 500
+    assert journal.attempts(place) == [1]
+    assert losses(journal.read(place)) == {step: step for step in range(1, 40)}
+    assert journal.read_attempt(place, 1)[-3:] == journal.tail(place, 1, limit=400)[-3:]
+    assert journal.claim_attempt(place) == 2
+
+
+def test_events_in_quick_succession_are_stored_together() -> None:
+    place = FailingStore(MemoryStore(), lambda number: False)
+    diary = Journal(place, 1, flush_s=NEVER_S)
+    for step in range(50):
+        diary.event("tick", step)
+    assert len(place.changes) == 1, "the first at once"
+    until = time.monotonic() + 30
+    while len(place.changes) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert len(journal.read_attempt(place, 1)) == 50, "and the others a second later, without a flush"
+    diary.close()
+    assert len(place.changes) == 2
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["refused", "answer lost"])
+@pytest.mark.parametrize("kind", [MemoryStore, Files])
+def test_views_hear_of_entries_once_in_order_and_only_of_stored_ones(
+    kind: type[MemoryStore], after: bool
+) -> None:
+    inner, heard = kind(), []
+    place = FailingStore(inner, lambda number: number % 3 != 0, after=after)
+
+    def hear(entries: list[dict[str, Any]]) -> None:
+        assert all(entry in journal.read_attempt(inner, 1) for entry in entries)
+        heard.extend(entries)
+
+    diary = Journal(place, 1, flush_s=NEVER_S, on_stored=hear)
+    said = []
+    for step in range(30):
+        said.append(diary.metrics(step, {"a": step, "b": math.inf}))
+        diary.flush()
+    diary.close()
+    assert heard == said == journal.read_attempt(inner, 1)
+
+
+def test_a_view_that_fails_is_told_of_once_and_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    place, heard = MemoryStore(), []
+
+    def hear(entries: list[dict[str, Any]]) -> None:
+        heard.extend(entries)
+        raise RuntimeError("a view")
+
+    diary = Journal(place, 1, on_stored=hear)
+    said = []
+    for step in range(3):
+        said.append(diary.metrics(step, {}))
+        assert diary.flush()
+    diary.close()
+    assert heard == said == journal.read_attempt(place, 1)
+    assert capsys.readouterr().err.count("RuntimeError") == 1
+
+
+def test_nothing_is_stored_once_a_later_attempt_has_begun() -> None:
+    place, heard = MemoryStore(), []
+    assert journal.claim_attempt(place) == 1
+    ticks = itertools.count(0, 100)
+    diary = Journal(place, 1, flush_s=NEVER_S, on_stored=heard.extend,
+                    fence=Fence(place, 1, now=lambda: float(next(ticks))))  # fmt: skip
+    said = diary.start(0)
+    assert journal.claim_attempt(place) == 2
+    before = dict(place.objects)
+    diary.metrics(1, {"a": 1})
+    assert diary.flush() is False
+    assert isinstance(diary.problem, Superseded)
+    diary.event("late", 2)
+    assert diary.flush() is False, "nothing more can be stored"
+    began = time.monotonic()
+    diary.close(patience_s=60)
+    assert time.monotonic() - began < 30
+    assert place.objects == before
+    assert heard == [said]
+
+
+def test_a_fence_that_cannot_tell_is_a_store_that_fails() -> None:
+    class Unsure:
+        tries = 0
+
+        def check(self) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise StorageError("no answer")
+
+    place, fence = MemoryStore(), Unsure()
+    diary = Journal(place, 1, flush_s=NEVER_S, fence=fence)
+    said = diary.metrics(1, {"a": 1})
+    assert (diary.flush(), place.objects) == (False, {})
+    diary.close()
+    assert journal.read_attempt(place, 1) == [said]
+
+
 # --- status --------------------------------------------------------------------------------------------
 
 
 def test_status_is_what_was_written_last() -> None:
     place = MemoryStore()
     assert status.read(place) is None
-    status.write(place, status="starting", step=0, steps=10, attempt=1)
-    status.write(place, status="failed", step=7, steps=10, attempt=2, message="no\nmore")
+    status.write(place, status.Status(status="starting", step=0, steps=10, attempt=1))
+    status.write(place, status.Status(status="failed", step=7, steps=10, attempt=2, message="no\nmore"))
     found = status.read(place)
     assert found is not None
     assert (found.status, found.step, found.steps, found.attempt) == ("failed", 7, 10, 2)
     assert found.message == "no\nmore"
     assert abs(found.time - time.time()) < 60
+
+
+def test_a_status_of_another_version_of_lehr_is_read() -> None:
+    place = MemoryStore()
+    told = {"status": "running", "step": 1, "steps": 2, "attempt": 1, "message": "", "time": 5.0}
+    place.write(status.KEY, json.dumps(told).encode())
+    assert status.read(place) == status.Status("running", 1, 2, 1, time=5.0, waiting=0)
+    place.write(status.KEY, json.dumps(told | {"waiting": 3, "later": "x"}).encode())
+    assert status.read(place) == status.Status("running", 1, 2, 1, time=5.0, waiting=3)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"status": "running"}', b"\xff"])
@@ -385,3 +523,57 @@ def test_a_status_that_cannot_be_read_is_none(data: bytes) -> None:
 def test_only_the_living_can_fall_silent(word: str, age_s: float, silent: bool) -> None:
     found = status.Status(word, 1, 2, 1, time=1000.0)
     assert found.silent_s(1000.0 + age_s) == (age_s if silent else None)
+
+
+def test_what_an_old_attempt_adds_after_it_was_sealed_is_not_read() -> None:
+    run = MemoryStore()
+    old = Journal(run, journal.claim_attempt(run))
+    old.start(0)
+    old.metrics(1, {"loss": 1.0})
+    assert old.flush()
+    new = Journal(run, journal.claim_attempt(run))
+    new.start(1, sealed=journal.sizes(run, before=2))
+    new.metrics(2, {"loss": 2.0})
+    new.close()
+    before = journal.read(run)
+    old.event("thawed")  # of no step: the story would keep it
+    old.close()
+    assert "thawed" in run.read(journal.key(1)).decode()
+    assert journal.read(run) == before
+    assert [[entry["type"] for entry in life] for life in journal.lives(run)] == [
+        ["start", "metrics"], ["start", "metrics"],
+    ]  # fmt: skip
+    assert len(journal.lives(run, until=1)) == 1
+
+
+def test_the_least_seal_counts() -> None:
+    run = MemoryStore()
+    for attempt in (1, 2, 3):
+        diary = Journal(run, journal.claim_attempt(run))
+        diary.start(0, sealed={"1": 10_000 if attempt == 3 else 1})
+        diary.close()
+    assert journal.lives(run)[0] == []
+
+
+def test_a_status_that_an_old_attempt_wrote_over_is_told_from_the_journal() -> None:
+    run = MemoryStore()
+    for attempt, step in ((1, 5), (2, 9)):
+        assert journal.claim_attempt(run) == attempt
+        diary = Journal(run, attempt)
+        diary.start(step - 4)
+        diary.metrics(step, {"loss": 1.0})
+        status.write(run, status.Status("running", step, 10, attempt))
+        if attempt == 2:
+            diary.end(9, "stopped")
+        diary.close()
+    found = status.read(run)
+    assert found is not None
+    assert (found.status, found.attempt) == ("running", 2)  # its own word counts, while it is the newest
+    status.write(run, status.Status("running", 5, 10, 1))  # attempt 1 thaws
+    found = status.read(run)
+    assert found is not None
+    assert (found.status, found.step, found.steps, found.attempt) == ("stopped", 9, 10, 2)
+    journal.claim_attempt(run)
+    found = status.read(run)
+    assert found is not None
+    assert (found.status, found.attempt) == ("starting", 3)

@@ -132,7 +132,7 @@ def test_driver_that_lives_on_this_machine_is_refused_at_once(run: Store) -> Non
 @pytest.mark.parametrize("state", ["completed", "stopped", "failed", "diverged"])
 def test_run_that_said_it_ended_is_not_waited_for(state: str, run: Store) -> None:
     elsewhere(run)
-    status.write(run, status=state, step=1, steps=10, attempt=1)
+    status.write(run, status.Status(status=state, step=1, steps=10, attempt=1))
     slept = itertools.count()
     admission.refuse_second(jobs.plan(jobs.LENET), run, say=print, sleep=lambda _: next(slept))
     assert next(slept) == 0

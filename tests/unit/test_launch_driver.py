@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes import FailingStore
 from lehr import store as stores
 from lehr.errors import UserError
 from lehr.launch import driver, stopping
@@ -102,3 +104,34 @@ def test_second_signal_kills_all_at_once(run: Store) -> None:
     assert time.monotonic() - began < 5
     assert "killed; what was done since the last checkpoint is lost" in said
     assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
+
+
+def test_a_wish_to_stop_is_told_again_until_the_storage_takes_it(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "ASK_S", 0.01)
+    store, said = FailingStore(run, lambda number: number <= 3), list[str]()
+
+    def work() -> Outcome:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 30
+        while run.size(stopping.KEY) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return Outcome("stopped", 3)
+
+    outcome, number = driver.drive(work, store, tick=lambda: None, say=said.append)
+    assert (outcome.step, number) == (3, signal.SIGINT)
+    assert len(said) == 2, "the outage is said once"
+    assert "does not take the wish to stop yet" in said[1]
+    assert run.size(stopping.KEY) is None
+
+
+def test_an_answer_is_not_lost_to_a_storage_that_fails_at_the_end(run: Store) -> None:
+    def work() -> Outcome:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(2 * driver.BEAT_S)
+        raise UserError("the reason")
+
+    with pytest.raises(UserError, match="the reason"):
+        driver.drive(work, FailingStore(run, lambda number: True), tick=lambda: None, say=lambda text: None)

@@ -103,6 +103,16 @@ def test_defect_comes_with_the_end_of_the_newest_log(run: Store) -> None:
     assert lines[17] == "  log: s3://b/ebm/logs/rank-0001.a2.log"
 
 
+def test_a_reason_is_told_although_storage_fails(monkeypatch: pytest.MonkeyPatch, run: Store) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("503")
+
+    monkeypatch.setattr(logs, "newest", refuse)
+    raised = failure.error({0: DEFECT}, run, url="s3://b/ebm")
+    assert isinstance(raised, LaunchError)
+    assert str(raised).startswith("worker 0 failed: ValueError: shapes differ\n  log: s3://b/ebm/logs\n")
+
+
 def test_worker_without_a_log_is_told_nevertheless(run: Store) -> None:
     said = str(failure.error({0: DIED}, run, url=run.url))
     assert said.startswith("worker 0 failed in attempt 0: its process was killed by signal 9\n")

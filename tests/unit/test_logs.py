@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
+from fakes import MemoryStore
 from lehr import logs
 from lehr import store as stores
 from lehr.errors import StorageError
-from lehr.store import Store
+from lehr.store import Store, growing
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -91,27 +93,30 @@ def test_what_a_killed_worker_said_is_there(tmp_path: Path) -> None:
     assert text(stores.connect(str(tmp_path)), rank=3) == "last words"
 
 
-class Flaky:
-    """A store without files that refuses the first appends."""
+class Flaky(MemoryStore):
+    """A store without files that refuses the first writes."""
 
-    def __init__(self, failures: int) -> None:
-        self.failures, self.data = failures, b""
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self.failures, self.writes = failures, 0
 
-    def local_path(self, key: str) -> None:
-        return None
-
-    def append(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: bytes) -> None:
         if self.failures:
             self.failures -= 1
             raise StorageError("the network is gone")
-        self.data += data
+        self.writes += 1
+        super().write(key, data)
+
+    @property
+    def data(self) -> bytes:
+        return growing.read(self, logs.key(0, 1))
 
 
 def test_log_goes_out_while_the_worker_runs_and_again_after_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logs, "PERIOD_S", 0.02)
-    store: Any = Flaky(failures=2)
+    store = Flaky(failures=2)
     with logs.capture(store, rank=0, attempt=1):
         os.write(1, b"first\n")
         deadline = time.monotonic() + 10
@@ -122,11 +127,78 @@ def test_log_goes_out_while_the_worker_runs_and_again_after_a_failure(
     assert store.data == b"first\nsecond\n"
 
 
-def test_store_that_never_answers_harms_nobody() -> None:
-    store: Any = Flaky(failures=10**9)
+def test_store_that_never_takes_it_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "CLOSE_S", 0.2)
+    store = Flaky(failures=10**9)
     with logs.capture(store, rank=0, attempt=1):
         os.write(1, b"into the void\n")
     assert store.data == b""
+
+
+def test_store_that_hangs_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "CLOSE_S", 0.2)
+    answer = threading.Event()
+
+    class Hanging(MemoryStore):
+        def write(self, key: str, data: bytes) -> None:
+            answer.wait(60)
+
+    began = time.monotonic()
+    with logs.capture(Hanging(), rank=0, attempt=1):
+        os.write(1, b"into the void\n")
+    assert time.monotonic() - began < 30
+    answer.set()
+
+
+def test_the_end_outlasts_a_moment_of_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "RETRY_S", 0.01)
+    store = Flaky(failures=3)
+    with logs.capture(store, rank=0, attempt=1):
+        os.write(1, b"last words\n")
+    assert store.data == b"last words\n"
+
+
+def test_a_flood_is_sent_a_chunk_at_a_time_and_whole_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "CHUNK_BYTES", 1000)
+    store, said = Flaky(), b"".join(b"line %06d\n" % i for i in range(10_000))
+    with logs.capture(store, rank=0, attempt=1):
+        os.write(1, said)
+        assert store.writes == 0, "nothing goes out before its time"
+    assert store.data == said
+
+
+def test_a_log_is_sent_at_a_bounded_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "CHUNK_BYTES", 100)
+    spool = tmp_path / "spool"
+    spool.write_bytes(b"x" * 1000)
+    store, waits = Flaky(failures=5), []
+
+    class End:
+        def wait(self, pause_s: float) -> bool:
+            waits.append(pause_s)
+            return len(waits) > 10
+
+        def set(self) -> None: ...
+
+    monkeypatch.setattr(logs, "threading", SimpleNamespace(Event=End, Thread=threading.Thread))
+    sender = logs._Sender(store, logs.key(0, 1), spool)
+    sender._thread.join(30)
+    assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, *[5.0] * 5]
+    assert len(store.data) == 500, "a chunk a period"
+
+
+def test_long_logs_are_segments_that_read_as_one() -> None:
+    store, said = Flaky(), b"".join(b"line %06d\n" % i for i in range(200_000))
+    with logs.capture(store, rank=0, attempt=1):
+        os.write(1, said)
+    assert len(store.list("logs")) == 3
+    assert store.data == said
+    assert logs.kept(store) == {1: [0]}
+    assert logs.tail(store, 0, 1, lines=2) == ["line 199998", "line 199999"]
+    assert logs.last(store, logs.key(0, 1), 3) == (said[-36:], len(said))
+    assert logs.last(store, logs.key(0, 1), 100_000) == (said[-1_200_000:], len(said))
+    assert logs.last(store, logs.key(0, 1), 0) == (b"", len(said))
+    assert logs.last(store, logs.key(5, 1), 3) == (b"", 0)
 
 
 def test_tail_leaves_out_what_libraries_say_at_their_start(run: Store) -> None:

@@ -205,3 +205,30 @@ def test_a_cadence_longer_than_the_run_is_told() -> None:
         dict(table.rows(planned(EBM, "train.duration={steps: 5}")))["validation"]
         == "every 469 steps (never: the run is shorter)"
     )
+
+
+def test_a_spool_without_room_for_a_checkpoint_is_warned_of() -> None:
+    assert planned().warnings() == []
+    [warning] = planned(EBM, "recovery.spool_gib=0.001").warnings()
+    assert warning.startswith(
+        "--set recovery.spool_gib: recovery.spool_gib: 0.001 GiB are less than one checkpoint (0.0322 GiB)"
+    )
+    assert dict(table.rows(planned(EBM, "recovery.spool_gib=0.001")))["storage fails"].endswith(
+        "too little for one checkpoint)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("pause", "then waits for it"), ("stop", "then gives up"), ("continue", "with nothing saved")],
+)
+def test_what_happens_without_storage_is_shown(policy: str, words: str) -> None:
+    row = dict(table.rows(planned(EBM, f"recovery.on_storage_outage={policy}")))["storage fails"]
+    assert row.startswith("trains on for 30 min,")
+    assert words in row
+    assert "4 GiB of each worker's disk (124 checkpoints)" in row
+
+
+def test_a_store_whose_package_is_not_here_is_warned_of() -> None:
+    [warning] = planned(EBM, "storage=gs://bucket/runs").warnings()
+    assert "gs:// needs gcsfs, which is not installed here\n  do: pip install 'lehr[gcs]'" in warning

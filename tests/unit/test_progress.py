@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def run(tmp_path: Path) -> Store:
 
 
 def tell(run: Store, state: str, step: int, *, attempt: int = 1) -> None:
-    status.write(run, status=state, step=step, steps=100, attempt=attempt)
+    status.write(run, status.Status(status=state, step=step, steps=100, attempt=attempt))
 
 
 def attempt(run: Store, from_step: int) -> Journal:
@@ -83,12 +82,13 @@ def test_a_half_written_line_is_read_when_it_is_whole(run: Store) -> None:
 
 
 def test_speed_leaves_out_the_wait_for_the_compiler(run: Store) -> None:
-    clock = itertools.count(0.0, 1.0)
-    follower = Follower(run, now=lambda: next(clock))
+    clock = [0.0]
+    follower = Follower(run, now=lambda: clock[0])
     attempt(run, 40).close()
     for step in [40] * 20 + [41, 43, 45]:  # two steps a second, and the first took twenty
         tell(run, "running", step)
         follower.look()
+        clock[0] += 1.0
     assert follower.seen.steps_per_s == pytest.approx(2.0)
 
 
@@ -237,7 +237,7 @@ def test_dashboards_name_the_command_that_sends_offline_runs(
 ) -> None:
     plan = jobs.plan(jobs.EBM, "tracking.wandb={project: p, mode: offline}")
     [(name, text)] = progress.dashboards(plan, run)
-    assert (name, text) == ("W&B", f"offline; to send it: wandb sync {run.local_path('wandb')}/offline-run-*")
+    assert (name, text) == ("W&B", "offline; to send it: lehr track sync ebm")
     assert progress.dashboards(jobs.plan(jobs.EBM), run) == []
 
 
@@ -261,3 +261,55 @@ def test_terminal_without_a_tty_prints_lines(run: Store, capfd: pytest.CaptureFi
         "step 2/10, epoch 0.40",
     ]
     assert "lenet: completed at step 10 of 10" in said.out
+
+
+def test_storage_that_does_not_answer_is_said_once_and_so_is_that_it_does_again(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    follower = Follower(run, now=lambda: clock[0])
+
+    def refuse(store: Store) -> None:
+        raise StorageError("s3://b/r/status.json: could not read it:\n  503")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(status, "read", refuse)
+        said = []
+        for _ in range(5):
+            said += follower.look()
+            clock[0] += 4.0
+    assert len(said) == 1
+    assert said[0].startswith("storage does not answer here")
+    assert said[0].endswith("could not read it: 503")
+    assert follower.look() == ["storage answers again"]
+    assert follower.look() == []
+    with monkeypatch.context() as moment:
+        moment.setattr(status, "read", refuse)
+        assert follower.look() == []
+    assert follower.look() == [], "a moment is not worth a word"
+
+
+def test_what_waits_for_the_storage_is_said() -> None:
+    told = seen(status="running", attempt=1, step=3, unsaved=2, trouble="503\n  SlowDown")
+    plan = jobs.plan(jobs.LENET)
+    assert progress.line(plan, told).endswith("2 checkpoints wait for the storage: 503 SlowDown")
+    assert ("storage", "2 checkpoints wait for the storage: 503 SlowDown") in progress.details(told, now=0.0)
+    told.status, told.unsaved = "paused", 1
+    assert progress.unsaved(told) == "paused: 1 checkpoint waits for the storage: 503 SlowDown"
+    told.unsaved = 0
+    assert progress.unsaved(told) == ""
+
+
+def test_a_storage_that_hangs_is_said_at_the_first_failure(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    follower = Follower(run, now=lambda: clock[0])
+
+    def hang(store: Store) -> None:
+        clock[0] += 41.0
+        raise StorageError("no answer")
+
+    monkeypatch.setattr(status, "read", hang)
+    [said] = follower.look()
+    assert said.startswith("storage does not answer here")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lehr import spec as specs
 from lehr.errors import SpecError, UserError
-from lehr.spec import kinds, schema, secrets
+from lehr.spec import kinds, needs, schema, secrets
 from lehr.spec import tree as trees
 from lehr.spec.node import READABLE
 
@@ -42,6 +42,8 @@ def test_the_least_job_gets_the_defaults_of_the_reference() -> None:
         "max_failures": 3,
         "on_divergence": "stop",
         "max_unsaved_minutes": 30.0,
+        "on_storage_outage": "pause",
+        "spool_gib": 4.0,
     }
     assert spec.document()["tracking"] == {"every": {"steps": 10}, "wandb": None}
     assert (spec.sampler, spec.samples, spec.init_from, spec.storage) == (None, None, None, "runs")
@@ -85,7 +87,7 @@ def test_a_job_file_can_be_a_url() -> None:
 
     store.connect("memory://jobs-of-a-test").write("least.yaml", LEAST.encode())
     assert specs.load("memory://jobs-of-a-test/least.yaml") == specs.parse(LEAST)
-    with pytest.raises(SpecError, match=r"memory://jobs-of-a-test/absent\.yaml: cannot be read"):
+    with pytest.raises(SpecError, match=r"memory://jobs-of-a-test/absent\.yaml: no such file"):
         specs.load("memory://jobs-of-a-test/absent.yaml")
 
 
@@ -181,6 +183,7 @@ def test_reading_a_job_imports_no_kind() -> None:
     [
         ("name", "other"), ("strategy", {"kind": "single"}), ("checkpoint.keep_last", 9), ("samples", None),
         ("validation.every", {"steps": 3}), ("recovery.max_failures", 0), ("tracking", {}), ("storage", "s3://b/p"),
+        ("data.storage_options", {"anon": True}),
         ("storage_options", {"anon": True}), ("train.duration", {"steps": 3}), ("train.compile", "off"),
         ("data.root", "s3://b/data"),
     ],
@@ -227,6 +230,78 @@ def test_the_hash_of_a_job_stays() -> None:
 
 
 # Secrets
+
+
+STORE = {"endpoint_url": "http://127.0.0.1:1", "client_kwargs": {"secret": "env:DEEP"}}
+
+
+@pytest.mark.parametrize(
+    ("storage", "root", "same"),
+    [
+        ("s3://runs", "s3://data", True),
+        ("s3://runs", "s3a://data", True),
+        ("gs://runs", "gcs://data", True),
+        ("s3://runs", "gs://data", False),
+        ("s3://runs", "data", False),
+        ("runs", "file:///data", True),
+        ("s3://runs", None, False),
+    ],
+)
+def test_places_of_one_scheme_share_their_options(storage: str, root: str | None, same: bool) -> None:
+    job = trees.read(LEAST, "job").value | {"storage": storage, "storage_options": STORE}
+    job["data"] = {**job["data"], "root": root}
+    job["init_from"] = {"run": f"{root or 'gs://data'}/run"}
+    made = specs.restore(job)
+    assert made.data.storage_options == (STORE if same else {})
+    assert made.init_from is not None
+    assert made.init_from.storage_options == (STORE if same else {})
+    assert specs.restore(made.document()) == made
+    bare = specs.restore(job | {"storage": "runs", "storage_options": {}})
+    assert specs.spec_hash(bare) == specs.spec_hash(made), "how a store is reached changes no result"
+
+
+def test_own_options_of_a_place_stay() -> None:
+    job = trees.read(LEAST, "job").value | {"storage": "s3://runs", "storage_options": STORE}
+    job["data"] = {**job["data"], "root": "s3://data", "storage_options": {"anon": True}}
+    job["init_from"] = {"run": "s3://data/run", "storage_options": {}}
+    made = specs.restore(job)
+    assert made.data.storage_options == {"anon": True}
+    assert made.init_from is not None
+    assert made.init_from.storage_options == {}
+
+
+def test_what_a_machine_lacks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(needs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("THERE", "a")
+    (tmp_path / "empty").touch()
+    made = specs.parse(
+        LEAST,
+        sets=[
+            "storage=gs://runs",
+            "data.root=az://data",
+            "init_from={run: 's3://old/run', storage_options: {secret: 'env:ABSENT'}}",
+            "storage_options={token: 'env:NOT_THERE', nested: {key: 'env:THERE'}}",
+            f"data.storage_options={{account_key: 'file:{tmp_path}/empty'}}",
+            "tracking.wandb={project: p, api_key: 'env:AWAY'}",
+        ],
+    )
+    assert [(one.path, one.do) for one in needs.packages(made)] == [
+        (("storage",), "pip install 'lehr[gcs]'"),
+        (("data", "root"), "pip install 'lehr[azure]'"),
+        (("init_from", "run"), "pip install s3fs"),
+    ]
+    told = {
+        one.letter().splitlines()[0].partition(": ")[2]
+        for one in needs.references(made, workers_are_here=True)
+    }
+    assert told == {
+        "storage_options.token: env:NOT_THERE: the environment variable is not set in this process",
+        f"data.storage_options.account_key: file:{tmp_path}/empty: the file is empty",
+        "init_from.storage_options.secret: env:ABSENT: the environment variable is not set in this process",
+        "tracking.wandb.api_key: env:AWAY: the environment variable is not set in this process",
+    }
+    elsewhere = [one.path for one in needs.references(made, workers_are_here=False)]
+    assert elsewhere == [("storage_options", "token")]
 
 
 def test_references_are_kept_and_resolved_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,15 +15,18 @@ import numpy as np
 import pytest
 
 import jobs
-import lehr.tracking.wandb
+import lehr
 import wandb_file
+from fakes import MemoryStore
 from lehr import figures
-from lehr import journal as journals
 from lehr.journal import Journal
 from lehr.plan import Plan
 from lehr.store import Store, connect
+from lehr.tracking import place as places
+from lehr.tracking import replay
+from lehr.tracking.place import Place, identity
 from lehr.tracking.tracker import Background
-from lehr.tracking.wandb import Wandb, identity, key, mode
+from lehr.tracking.wandb import Offline, key, mode
 
 OFFLINE = "tracking.wandb={project: lehr, mode: offline, tags: [a, b], notes: why}"
 
@@ -33,14 +36,15 @@ def files(folder: Path) -> list[Path]:
 
 
 def points(run: Store, attempt: int) -> list[dict[str, Any]]:
-    """What the journal says, as rows."""
-    entries = journals.read_attempt(run, attempt)
-    return [{"step": e["step"], **e["values"]} for e in entries if e["type"] == "metrics"]
+    """What an attempt's journal adds to those before, as rows."""
+    rows = list(replay.rows(replay.entries(run, until=attempt)))
+    before = len(list(replay.rows(replay.entries(run, until=attempt - 1))))
+    return [{**row.values, "step": row.step} for row in rows[before:]]
 
 
 def live(plan: Plan, run: Store, attempt: int, start: int, steps: int) -> None:
     """An attempt of `steps` steps, told to journal and W&B as a worker does it."""
-    journal, tracker = Journal(run, attempt), Background(Wandb(run))
+    journal, tracker = Journal(run, attempt), Background(Offline(run))
     entry = journal.start(start, versions={"lehr": "1"})
     tracker.start(plan, attempt)
     tracker.record(entry)
@@ -65,7 +69,10 @@ def test_two_attempts_hold_their_journals_points_under_one_id(tmp_path: Path) ->
     live(plan, run, 1, 0, 12)
     live(plan, run, 2, 10, 3)  # in the same second, by which W&B names folders
     found = files(tmp_path)
-    assert [file.name for file in found] == [f"run-{identity('a.run')}.wandb"] * 2
+    place = places.find(run)
+    assert place is not None
+    assert place.id.startswith("a-run-")
+    assert [file.name for file in found] == [f"run-{place.id}.wandb"] * 2
     for attempt, file in enumerate(found, start=1):
         np.testing.assert_equal(wandb_file.rows(file), points(run, attempt))
         config = wandb_file.config(file)
@@ -76,6 +83,8 @@ def test_two_attempts_hold_their_journals_points_under_one_id(tmp_path: Path) ->
         assert config["sampler"]["steps"] == plan.spec.sampler.steps
         assert config["plan"]["steps"] == plan.steps
     assert len(points(run, 1)) == 14  # 12 of training, 2 of validation
+    assert len(points(run, 2)) == 1  # steps 11 and 12 were done before
+    assert wandb_file.numbers(found[1]) == [14]
 
 
 def test_no_secret_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,50 +106,20 @@ def test_a_store_without_files_gets_them_at_the_end() -> None:
     assert run.read(name).startswith(b":W&B")
 
 
-def test_without_a_network_it_goes_on_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    canary = "5d41402abc4b2a76b9719d911017c592aaaaaaaa"
-    monkeypatch.setenv("WANDB_API_KEY", canary)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setattr(lehr.tracking.wandb, "INIT_S", 1.0)
-    plan = jobs.plan(jobs.EBM, "tracking.wandb={project: lehr, mode: auto}")
-    run, said = jobs.storage(tmp_path).below(plan.run_id), []
-    tracker = Background(Wandb(run, said.append))
-    tracker.start(plan, 1)
-    tracker.record({"type": "metrics", "step": 7, "values": {"train/loss": 1.5}})
-    tracker.close()
-    assert tracker.problem is None
-    assert "W&B is not online: " in said[0]
-    [file] = [file for file in files(tmp_path) if file.parent.name.startswith("offline")]
-    assert wandb_file.rows(file) == [{"step": 7, "train/loss": 1.5}]
-    assert wandb_file.exit_code(file) == 1  # the journal never said that it ended
-    assert not [
-        file for file in tmp_path.rglob("*") if file.is_file() and canary.encode() in file.read_bytes()
-    ]
-
-
-def test_online_without_a_key_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    plan = jobs.plan(jobs.EBM, "tracking.wandb={project: lehr, mode: online}")
-    said: list[str] = []
-    tracker = Background(Wandb(jobs.storage(tmp_path).below(plan.run_id), said.append))
-    tracker.start(plan, 1)
-    tracker.close()
-    assert tracker.problem is None
-    assert "there is no API key" in said[0]
-    assert len(files(tmp_path)) == 1
-
-
 def test_pictures_lie_beside_the_file(tmp_path: Path) -> None:
-    plan = jobs.plan(jobs.EBM, OFFLINE)
-    tracker = Background(Wandb(jobs.storage(tmp_path)))
+    plan, run = jobs.plan(jobs.EBM, OFFLINE), jobs.storage(tmp_path)
+    png = figures.grid(np.zeros((4, 8, 8, 1)))
+    run.write("samples/step-00000005/grid.png", png)
+    tracker = Background(Offline(run))
     tracker.start(plan, 1)
-    tracker.image("samples/grid", 5, figures.grid(np.zeros((4, 8, 8, 1))))
+    told = {"folder": "samples/step-00000005", "pictures": ["grid"]}
+    tracker.record({"type": "event", "event": "samples", "step": 5, **told})
     tracker.close()
+    assert tracker.problem is None
     [row] = wandb_file.rows(files(tmp_path)[0])
     picture = files(tmp_path)[0].parent / "files" / row["samples/grid.path"]
     assert (row["step"], row["samples/grid._type"]) == (5, "image-file")
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.read_bytes() == png
 
 
 PROGRAM = """
@@ -148,9 +127,9 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import jobs
-from lehr.tracking.wandb import Wandb
+from lehr.tracking.wandb import Offline
 plan = jobs.plan(jobs.EBM, {offline!r})
-tracker = Wandb(jobs.storage(Path({folder!r})).below(plan.run_id))
+tracker = Offline(jobs.storage(Path({folder!r})).below(plan.run_id))
 tracker.start(plan, 1)
 for step in range(1, 2000):
     tracker.record({{"type": "metrics", "step": step, "values": {{"train/loss": 1.0 / step}}}})
@@ -202,6 +181,8 @@ def test_auto_is_online_only_where_a_key_is(monkeypatch: pytest.MonkeyPatch, tmp
     assert key(Node("auto", "env:MINE")) == "from-reference"
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert mode(Node("auto")) == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    assert mode(Node("auto", "env:NOT_SET")) == "online"  # and then it says that the reference names nothing
 
 
 def test_ids_are_what_wandb_takes() -> None:
@@ -210,3 +191,64 @@ def test_ids_are_what_wandb_takes() -> None:
     assert identity("ebm.digits") != identity("ebm-digits")
     assert len(identity("x" * 100)) == 64
     assert identity("x" * 100) != identity("x" * 99)
+
+
+def settled(run: Store, project: str = "p", entity: str | None = None) -> Place:
+    return places.settle(run, "ebm", project=project, entity=entity, code=lambda: "lehr 1")
+
+
+def test_a_run_keeps_its_id_and_another_of_its_name_has_its_own() -> None:
+    run, other = MemoryStore(), MemoryStore()
+    first = settled(run)
+    assert first.id.startswith("ebm-")
+    assert first == settled(run)
+    assert first.id != settled(other).id
+    assert settled(run, "elsewhere").id == first.id
+
+
+def test_who_makes_the_id_at_once_gets_the_same() -> None:
+    class Late(MemoryStore):
+        """Another process makes it between the look and the try."""
+
+        def create(self, key: str, data: bytes) -> bool:
+            if key not in self.objects:
+                settled(other)
+                self.objects[key] = other.objects[key]
+            return super().create(key, data)
+
+    other, run = MemoryStore(), Late()
+    assert settled(run) == settled(other)
+
+
+def test_the_owner_is_remembered_for_its_project() -> None:
+    run = MemoryStore()
+    place = settled(run)
+    places.keep(run, Place(place.id, "p", "team", place.code))
+    assert settled(run).entity == "team"
+    assert settled(run, entity="me").entity == "me"
+    assert settled(run, "elsewhere").entity is None
+
+
+def test_runs_of_before_keep_their_id() -> None:
+    run = MemoryStore()
+    run.write("wandb/offline-run-1/run-ebm.wandb", b"")
+    assert settled(run).id == "ebm"
+
+
+def test_the_code_is_named_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert places.code_version() == f"lehr {lehr.__version__}"
+
+    def git(*arguments: str) -> str:
+        names = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", *names, *arguments], check=True, capture_output=True, text=True).stdout
+
+    (tmp_path / "job.yaml").write_text("a")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    commit = git("rev-parse", "HEAD").strip()
+    assert places.code_version() == f"lehr {lehr.__version__}, git {commit}"
+    (tmp_path / "job.yaml").write_text("b")
+    assert places.code_version() == f"lehr {lehr.__version__}, git {commit} (changed)"

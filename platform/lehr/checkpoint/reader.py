@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
-from lehr.checkpoint.manifest import ROOT, Listed, Manifest, Part, key, listing
+from lehr.checkpoint.manifest import READERS, ROOT, Listed, Manifest, Part, key, listing
 from lehr.checkpoint.parts import Arrays, Span, State, decode, gaps, overlap, reshard, sha256
 from lehr.errors import CheckpointError, KeyMissing, StorageError, UserError, letter
 from lehr.store import Store
 
-READERS = 8  # parts read at a time
 CHUNK_BYTES = 16 << 20  # of a part held in memory while its sum is taken
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,20 @@ class Found:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """As `Found`, and a worker's state from it (None where there is no checkpoint)."""
+
+    manifest: Manifest | None
+    skipped: tuple[tuple[str, str], ...]
+    state: State | None
+
+
 def newest(store: Store, *, spec_hash: str | None = None, step: int | None = None) -> Found:
     """The newest checkpoint, by step, then attempt, whose every byte is what was written.
+
+    Only what is damaged is passed over. What the store does not give for now is an error: else an outage
+    would send a run back to an older checkpoint.
 
     Args:
         store: the run's folder.
@@ -34,16 +48,44 @@ def newest(store: Store, *, spec_hash: str | None = None, step: int | None = Non
     Raises:
         CheckpointError: there are checkpoints, and none is good: nothing starts from zero silently.
         UserError: the newest good one is of another job, or there is none of `step`.
+        StorageError: the store cannot tell.
     """
-    present = listing(store)
+    found = _first_good(store, step, lambda manifest: inspect(store, manifest, manifest.parts))
+    _check_job(store, found.manifest, spec_hash)
+    return found
+
+
+def load_newest(
+    store: Store, *, first_slot: int, slots: int, spec_hash: str | None = None, step: int | None = None
+) -> Loaded:
+    """As `newest` and then `load`, but every byte is read once: what this worker needs is kept.
+
+    Raises:
+        CheckpointError, UserError, StorageError: as `newest` and `load`.
+    """
+    wanted, taken = Span(first_slot, slots), dict[str, Arrays]()
+
+    def problems(manifest: Manifest) -> dict[str, str]:
+        taken.clear()
+        return _take(store, manifest, wanted, taken)
+
+    found = _first_good(store, step, problems)
+    _check_job(store, found.manifest, spec_hash)
+    if found.manifest is None:
+        return Loaded(None, found.skipped, None)
+    _check_slots(store, found.manifest, wanted)
+    return Loaded(found.manifest, found.skipped, _state(found.manifest, wanted, taken))
+
+
+def _first_good(store: Store, step: int | None, problems: Callable[[Manifest], dict[str, str]]) -> Found:
+    present = listing(store, strict=True)
     wanted = [item for item in present if step is None or item.step == step]
     if step is not None and not any(item.committed for item in wanted):
         raise _absent(store, present, step)
     skipped: list[tuple[str, str]] = []
     for item in wanted:
-        problem = _problem(store, item)
-        if not problem and item.manifest:
-            _check_job(store, item.manifest, spec_hash)
+        problem = "; ".join(problems(item.manifest).values()) if item.manifest else item.problem
+        if not problem:
             return Found(item.manifest, tuple(skipped))
         skipped.append((item.name, problem))
     if any(item.committed for item in wanted):
@@ -51,36 +93,74 @@ def newest(store: Store, *, spec_hash: str | None = None, step: int | None = Non
     return Found(None, tuple(skipped))
 
 
-def _problem(store: Store, item: Listed) -> str:
-    if item.manifest is None:
-        return item.problem
-    return "; ".join(verify(store, item.manifest))
+def _take(store: Store, manifest: Manifest, wanted: Span, taken: dict[str, Arrays]) -> dict[str, str]:
+    """Put the arrays of the parts that `wanted` needs into `taken`; what is wrong with any part, by file."""
+
+    def look(part: Part) -> str:
+        try:
+            if not _is_needed(part, wanted):
+                return _check(store, manifest, part)
+            taken[part.file] = _read(store, manifest, part)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    return _by_file(manifest.parts, look)
 
 
 def verify(store: Store, manifest: Manifest) -> list[str]:
-    """What of a checkpoint is not what was written; reads every byte of it. [] when it is good."""
-    with ThreadPoolExecutor(min(READERS, len(manifest.parts) or 1)) as pool:
-        problems = pool.map(lambda part: _check(store, manifest, part), manifest.parts)
-        return [problem for problem in problems if problem]
+    """What of a checkpoint is not what was written, or cannot be read; reads every byte. [] when good."""
+
+    def look(part: Part) -> str:
+        try:
+            return _check(store, manifest, part)
+        except StorageError as error:
+            return f"{part.file} cannot be read: {error}"
+
+    return list(_by_file(manifest.parts, look).values())
 
 
-def sizes_agree(store: Store, manifest: Manifest) -> bool:
-    """Whether every part is there in its size: cheap, nothing is read."""
-    return all(store.size(key(manifest.name, part.file)) == part.size_bytes for part in manifest.parts)
+def inspect(store: Store, manifest: Manifest, parts: Iterable[Part]) -> dict[str, str]:
+    """What of `parts` is not what was written, by file; reads every byte of them.
+
+    Raises:
+        StorageError: the store cannot tell.
+    """
+    return _by_file(parts, lambda part: _check(store, manifest, part))
+
+
+def glance(store: Store, folder: str, parts: Iterable[Part]) -> dict[str, str]:
+    """As `inspect`, of the sizes alone: cheap, nothing is read."""
+    return _by_file(parts, lambda part: _differs(part, store.size(key(folder, part.file))))
+
+
+def _by_file(parts: Iterable[Part], look: Callable[[Part], str]) -> dict[str, str]:
+    parts = list(parts)
+    return {part.file: problem for part, problem in zip(parts, _each(look, parts), strict=True) if problem}
+
+
+def _each(work: Callable[[Part], T], parts: list[Part]) -> list[T]:
+    with ThreadPoolExecutor(min(READERS, len(parts) or 1)) as pool:
+        return list(pool.map(work, parts))
 
 
 def _check(store: Store, manifest: Manifest, part: Part) -> str:
     where = key(manifest.name, part.file)
     try:
         size = store.size(where)
-        if size is None:
-            return f"{part.file} is missing"
-        if size != part.size_bytes:
-            return f"{part.file} has {size:,} bytes, not the {part.size_bytes:,} written"
-        if _sum(store, where, size) != part.sha256:
-            return f"{part.file} is not what was written: its SHA-256 differs"
-    except StorageError as error:
-        return f"{part.file} cannot be read: {error}"
+        return _differs(part, size) or _differs(part, size, _sum(store, where, part.size_bytes))
+    except KeyMissing:
+        return _differs(part, None)
+
+
+def _differs(part: Part, size: int | None, digest: str | None = None) -> str:
+    """What is not as it was written: a part has that size (None: it is missing), and that sum, if known."""
+    if size is None:
+        return f"{part.file} is missing"
+    if size != part.size_bytes:
+        return f"{part.file} has {size:,} bytes, not the {part.size_bytes:,} written"
+    if digest not in (None, part.sha256):
+        return f"{part.file} is not what was written: its SHA-256 differs"
     return ""
 
 
@@ -99,39 +179,58 @@ def load(store: Store, manifest: Manifest, *, first_slot: int, slots: int) -> St
 
     Raises:
         CheckpointError: a file is missing or not what was written, or the slots are not all there.
+        StorageError: the store does not give it for now.
     """
     wanted = Span(first_slot, slots)
-    spans = {part.file: part.span for part in manifest.parts if part.span}
-    if spans and (missing := gaps(spans.values(), wanted)):
+    _check_slots(store, manifest, wanted)
+    needed = [part for part in manifest.parts if _is_needed(part, wanted)]
+    try:
+        contents = _each(lambda part: _read(store, manifest, part), needed)
+    except ValueError as error:
+        where = f"{store.url}/{ROOT}/{manifest.name}"
+        raise CheckpointError(letter(where, str(error), do=_ADVICE)) from None
+    return _state(manifest, wanted, dict(zip((part.file for part in needed), contents, strict=True)))
+
+
+def _is_needed(part: Part, wanted: Span) -> bool:
+    return part.span is None or overlap(part.span, wanted).count > 0
+
+
+def _check_slots(store: Store, manifest: Manifest, wanted: Span) -> None:
+    spans = [part.span for part in manifest.parts if part.span]
+    if spans and (missing := gaps(spans, wanted)):
         raise _too_few(store, manifest, missing)
-    needed = [p for p in manifest.parts if p.span is None or overlap(p.span, wanted).count]
-    with ThreadPoolExecutor(READERS) as pool:
-        contents = pool.map(lambda part: _read(store, manifest, part), needed)
-        arrays = dict(zip((part.file for part in needed), contents, strict=True))
-    chains = reshard(((span, arrays[file]) for file, span in spans.items() if file in arrays), wanted)
+
+
+def _state(manifest: Manifest, wanted: Span, arrays: dict[str, Arrays]) -> State:
+    held = [(part.span, arrays[part.file]) for part in manifest.parts if part.span and part.file in arrays]
+    chains = reshard(held, wanted)
     return State(
         weights=arrays["weights.safetensors"],
         optimizer=arrays["optimizer.safetensors"],
         chains=chains,
-        first_slot=first_slot,
-        slots=slots if chains else 0,
+        first_slot=wanted.first,
+        slots=wanted.count if chains else 0,
         progress=dict(manifest.progress),
     )
 
 
 def _read(store: Store, manifest: Manifest, part: Part) -> Arrays:
-    where = key(manifest.name, part.file)
+    """The arrays of one part. Raises ValueError that says what is wrong with it."""
     try:
-        data = store.read(where)
-        if len(data) != part.size_bytes or sha256(data) != part.sha256:
-            raise ValueError("it is not what was written: its size or SHA-256 differs")
+        data = store.read(key(manifest.name, part.file))
+    except KeyMissing:
+        raise ValueError(_differs(part, None)) from None
+    if problem := _differs(part, len(data), sha256(data)):
+        raise ValueError(problem)
+    try:
         return decode(data)
-    except (KeyMissing, ValueError) as error:
-        raise CheckpointError(letter(f"{store.url}/{where}", str(error), do=_ADVICE)) from None
+    except ValueError as error:
+        raise ValueError(f"{part.file}: {error}") from None
 
 
-def _check_job(store: Store, manifest: Manifest, spec_hash: str | None) -> None:
-    if spec_hash is None or spec_hash == manifest.spec_hash:
+def _check_job(store: Store, manifest: Manifest | None, spec_hash: str | None) -> None:
+    if spec_hash is None or manifest is None or spec_hash == manifest.spec_hash:
         return
     raise UserError(
         letter(

@@ -22,8 +22,11 @@ from lehr.errors import LehrError
 COMMANDS = {
     "run": ("run",),
     "check": ("check", "plan", "schema"),
-    "runs": ("runs", "show", "checkpoints"),
+    "runs": ("runs", "status", "show", "checkpoints"),
+    "logs": ("logs",),
     "sample": ("sample", "curves"),
+    "track": ("track",),
+    "chaos": ("chaos",),
     "doctor": ("doctor",),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

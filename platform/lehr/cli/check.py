@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lehr.plan import Plan
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The job: a YAML file, or a URL of one.")]
 Set = Annotated[
@@ -19,6 +22,7 @@ def check(file: File, sets: Set = None) -> None:
     from lehr import spec
 
     plan = plans.make(spec.load(file, sets or ()))
+    _warn(plan)
     replicas = f"{plan.replicas} replica{'s' if plan.replicas > 1 else ''}"
     steps = f"{plan.steps:,} steps of {plan.global_batch:,} examples"
     typer.echo(f"{file}: good. {plan.spec.name}: {plan.spec.strategy.kind}, {replicas}, {steps}")
@@ -30,7 +34,14 @@ def plan(file: File, sets: Set = None) -> None:
     from lehr import spec
     from lehr.cli.table import show
 
-    show(plans.make(spec.load(file, sets or ())))
+    made = plans.make(spec.load(file, sets or ()))
+    _warn(made)
+    show(made)
+
+
+def _warn(plan: Plan) -> None:
+    for warning in plan.warnings():
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def schema() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import deque
@@ -11,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lehr import journal, status
-from lehr.errors import KeyMissing, StorageError
+from lehr.errors import StorageError
 from lehr.launch import failure
 from lehr.status import Status
-from lehr.store import Store
+from lehr.store import Store, growing
 
 WINDOW_S = 30.0  # over which the speed is measured
+PATIENCE_S = 10.0  # after which it is said that storage does not answer
 DIED = "a worker died"
 CHECKPOINT = "checkpoint"  # the event of a committed checkpoint
 
@@ -35,6 +35,8 @@ class Seen:
         checkpoint_step: of the newest checkpoint known; None when there is none.
         checkpoint_time: when it was seen committed, in seconds since 1970.
         restarts: how many attempts began after this driver's first.
+        unsaved: checkpoints that wait for the storage.
+        trouble: what storage answers, if it fails.
         best: of the metric by which a checkpoint is kept, since this driver began: value and step.
     """
 
@@ -47,6 +49,8 @@ class Seen:
     checkpoint_step: int | None = None
     checkpoint_time: float | None = None
     restarts: int = 0
+    unsaved: int = 0
+    trouble: str = ""
     best: tuple[float, int] | None = None
 
 
@@ -84,6 +88,10 @@ class Follower:
         self._attempt, self._offset = attempts + 1, 0
         self._steps: deque[tuple[float, int]] = deque()
         self._failed = DIED
+        self._answered_at = (
+            now()
+        )  # a call that fails may have taken long: silence begins with the last answer
+        self._has_complained = False
         self._measured = (0, 0)  # attempt, and where it began: the step after that waits for the compiler
         self.seen = Seen(step=step or 0, checkpoint_step=step)
 
@@ -93,15 +101,33 @@ class Follower:
         What storage does not answer now is asked again next time.
         """
         notes: list[str] = []
-        with contextlib.suppress(StorageError):
+        try:
             told = status.read(self._run)
             if told is not None and told.attempt > self._before:  # else an earlier driver left it
                 self._take_status(told)
                 notes.extend(note for entry in self._entries(told.attempt) if (note := self._take(entry)))
-        return notes
+        except StorageError as error:
+            return [*notes, *self._unanswered(error)]
+        return [*self._answered(), *notes]
+
+    def _unanswered(self, error: StorageError) -> list[str]:
+        """Say once that storage does not answer, if it has not for a while."""
+        now = self._now()
+        if self._has_complained or now - self._answered_at < PATIENCE_S:
+            return []
+        self._has_complained = True
+        reason = " ".join(str(error).split())
+        return [
+            f"storage does not answer here, so what the run does is not seen; it is asked again: {reason}"
+        ]
+
+    def _answered(self) -> list[str]:
+        self._answered_at, complained, self._has_complained = self._now(), self._has_complained, False
+        return ["storage answers again"] if complained else []
 
     def _take_status(self, told: Status) -> None:
         self.seen.status, self.seen.attempt = told.status, told.attempt
+        self.seen.unsaved, self.seen.trouble = told.waiting, told.message
         if told.status == "starting":
             return  # it does not know its step yet
         self.seen.step = told.step
@@ -129,12 +155,7 @@ class Follower:
             self._attempt, self._offset = self._attempt + 1, 0
 
     def _lines(self, key: str) -> Iterator[dict[str, Any]]:
-        try:
-            if (self._run.size(key) or 0) <= self._offset:
-                return
-            data = self._run.read(key, self._offset)
-        except KeyMissing:
-            return
+        data = growing.read(self._run, key, self._offset)
         whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
         self._offset += len(whole)
         for line in whole.splitlines():

@@ -1,4 +1,4 @@
-"""Everything that `lehr show` says of a run, section by section, as lines of text."""
+"""Everything that `lehr show` and `lehr status` say of a run, as lines of text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 
 from lehr import journal
 from lehr.checkpoint import reader
-from lehr.checkpoint.manifest import Listed, Manifest, listing
+from lehr.checkpoint.manifest import Listed, Manifest, address, listing, read_manifest
 from lehr.cli import columns, stored
 from lehr.cli.stored import Run
+from lehr.errors import LehrError
 from lehr.journal import Entry
 from lehr.store import Store
+from lehr.tracking import place
 
 EVENTS_SHOWN = 20
 CHECKPOINT_HEAD = ("checkpoint", "step", "attempt", "size", "workers", "metrics", "state")
+UNENDED = "no last word"  # of an attempt that was killed
 _KNOWN = ("type", "time", "attempt", "step", "event")
 
 
@@ -24,13 +27,77 @@ def lines(run: Run) -> Iterator[str]:
         yield from section(run)
 
 
+def status_lines(run: Run) -> Iterator[str]:
+    """What `lehr status` says: a few lines, the newest things only."""
+    yield f"run {run.name}: {stored.state(run)}, step {stored.progress(run)}"
+    now, told = time.time(), run.status
+    entries = journal.tail(run.folder, run.attempts[-1]) if run.attempts else []
+    rows = []
+    if told:
+        heard = f"{columns.duration(now - told.time)} ago, {columns.moment(told.time)}"
+        rows += [("attempt", str(told.attempt)), ("last heard of", heard)]
+    if rate := _rate(entries):
+        rows.append(("rate", rate))
+    if (metric := stored.telling_metric(run)) != stored.NOTHING:
+        rows.append(("metric", metric))
+    rows.append(("checkpoint", _newest(run, now)))
+    if told and told.waiting:
+        some = "checkpoint is" if told.waiting == 1 else "checkpoints are"
+        rows.append(("waiting", f"{told.waiting} {some} made and not yet in the store"))
+    if told and told.message:
+        kind = "failure" if told.status in stored.AMISS else "storage"
+        rows.append((kind, _below(run, told.message).splitlines()[0]))
+    if wandb := _wandb(run, entries):
+        rows.append(("W&B", wandb))
+    yield from columns.aligned([*rows, ("folder", run.folder.url)], indent="  ")
+
+
+def _below(run: Run, text: str) -> str:
+    """A text in which what lies in the run's folder is named from there."""
+    return text.replace(f"{run.folder.url}/", "")
+
+
+def _rate(entries: list[Entry]) -> str:
+    """Examples and steps a second, by the newest entries of the journal."""
+    metrics = [entry for entry in entries if entry["type"] == "metrics"]
+    values = {name: value for entry in metrics for name, value in entry["values"].items()}
+    told = []
+    if (examples := values.get("rate/examples_per_s")) is not None:
+        told.append(f"{columns.number(examples)} examples/s")
+    if step_s := values.get("time/step_s"):
+        told.append(f"{columns.number(1 / step_s)} steps/s")
+    return ", ".join(told)
+
+
+def _newest(run: Run, now: float) -> str:
+    """The newest checkpoint: its age, and how many steps were made since."""
+    name = stored.newest_checkpoint(run)
+    found = address(name)
+    if found is None:
+        return "none yet"
+    since = f", {max(0, run.status.step - found[0])} steps ago" if run.status else ""
+    try:
+        made = read_manifest(run.folder, *found).time
+    except LehrError as error:
+        return f"{name}{since}; it cannot be read: {str(error).splitlines()[0]}"
+    return f"{name}, {columns.duration(now - made)} old{since}"
+
+
+def _wandb(run: Run, entries: list[Entry]) -> str:
+    """Which run of W&B it is, and what W&B's tracker said last."""
+    found = place.find(run.folder)
+    told = [entry.get("message", "") for entry in entries if entry.get("event") == "tracking"]
+    where = f"{found.entity or '(default entity)'}/{found.project}/{found.id}" if found else ""
+    return "; ".join(text for text in (where, *told[-1:]) if text)
+
+
 def checkpoint_row(folder: Store, item: Listed, *, verify: bool) -> tuple[str, ...]:
     """The cells under CHECKPOINT_HEAD; the state of a broken one begins with "bad"."""
-    place = (item.name, str(item.step), str(item.attempt))
+    named = (item.name, str(item.step), str(item.attempt))
     if item.manifest is None:
-        return (*place, *[stored.NOTHING] * 3, f"{'bad' if item.committed else 'incomplete'}: {item.problem}")
+        return (*named, *[stored.NOTHING] * 3, f"{'bad' if item.committed else 'incomplete'}: {item.problem}")
     size, workers = columns.size(item.manifest.size_bytes), str(item.manifest.workers)
-    return (*place, size, workers, _told(item.manifest.metrics), _state(folder, item.manifest, verify=verify))
+    return (*named, size, workers, _told(item.manifest.metrics), _state(folder, item.manifest, verify=verify))
 
 
 def _state(folder: Store, manifest: Manifest, *, verify: bool) -> str:
@@ -41,7 +108,9 @@ def _state(folder: Store, manifest: Manifest, *, verify: bool) -> str:
 
 
 def _told(metrics: Mapping[str, float]) -> str:
-    names = [name for name in metrics if name.startswith(("train/", "validation/"))]
+    """The first metric of training and the first of validation, as an objective orders them."""
+    kinds = [[name for name in metrics if name.startswith(kind)] for kind in ("train/", "validation/")]
+    names = [of_kind[0] for of_kind in kinds if of_kind]
     return "  ".join(f"{name} {columns.number(metrics[name])}" for name in names) or stored.NOTHING
 
 
@@ -51,7 +120,7 @@ def _head(run: Run) -> Iterator[str]:
         heard, ago = columns.moment(run.status.time), columns.duration(time.time() - run.status.time)
         yield f"  last heard of {heard} ({ago} ago), in attempt {run.status.attempt}"
         if run.status.message:
-            yield "  " + run.status.message.replace("\n", "\n  ")
+            yield "  " + _below(run, run.status.message).replace("\n", "\n  ")
     yield f"  {run.folder.url}"
 
 
@@ -60,7 +129,8 @@ def _job(run: Run) -> Iterator[str]:
     if not isinstance(spec, dict):
         return
     train = spec.get("train", {})
-    optimizer = train.get("optimizer", {})
+    optimizer = dict(train.get("optimizer", {}))
+    kind = optimizer.pop("kind", None)
     kinds = {
         name: (spec.get(name) or {}).get("kind")
         for name in ("model", "data", "objective", "sampler", "strategy")
@@ -70,7 +140,7 @@ def _job(run: Run) -> Iterator[str]:
         ("workers", f"{plan.get('workers')} x {plan.get('devices_per_worker')} devices"),
         ("batch", str(plan.get("global_batch"))),
         ("steps", f"{plan.get('steps')}, {plan.get('steps_per_epoch')} an epoch"),
-        ("optimizer", ", ".join(f"{name} {value}" for name, value in optimizer.items())),
+        ("optimizer", ", ".join([str(kind), *(f"{name} {value}" for name, value in optimizer.items())])),
         ("seed", str(train.get("seed"))),
         ("spec hash", str(plan.get("spec_hash"))[:16]),
     ]
@@ -83,6 +153,8 @@ def _attempts(run: Run) -> Iterator[str]:
         head = ("attempt", "from step", "to step", "began", "took", "end")
         yield "attempts"
         rows = [_attempt(number, journal.read_attempt(run.folder, number)) for number in run.attempts]
+        if rows[-1][-1] == UNENDED and stored.is_alive(run):
+            rows[-1] = (*rows[-1][:-1], "goes on")
         yield from columns.aligned([head, *rows], indent="  ")
 
 
@@ -94,7 +166,7 @@ def _attempt(number: int, entries: list[Entry]) -> tuple[str, ...]:
     reached = max((entry["step"] for entry in entries if entry["step"] is not None), default=stored.NOTHING)
     took = columns.duration(last["time"] - first["time"])
     return (str(number), str(begins), str(reached), columns.moment(first["time"]), took,
-            last.get("outcome", "no last word"))  # fmt: skip
+            last.get("outcome", UNENDED))  # fmt: skip
 
 
 def _events(run: Run) -> Iterator[str]:
@@ -105,20 +177,28 @@ def _events(run: Run) -> Iterator[str]:
     shown = events[-EVENTS_SHOWN:]
     hidden = len(events) - len(shown)
     yield "events" + (f" (the last {len(shown)}; {hidden} more in the journal)" if hidden else "")
-    yield from columns.aligned([_event(entry) for entry in shown], indent="  ")
+    lines = columns.aligned([_event(entry) for entry in shown], indent="  ")
+    yield from (_below(run, line) for line in lines)
 
 
 def _event(entry: Entry) -> tuple[str, ...]:
     told = {
         name: value for name, value in entry.items() if name not in _KNOWN and value not in ([], "", None)
     }
-    fields = (f"{name} {_short(value)}" for name, value in told.items())
+    fields = (f"{_label(name, entry)}{_short(name, value)}" for name, value in told.items())
     step = "" if entry["step"] is None else f"step {entry['step']}"
     moment = columns.moment(entry["time"])
     return (moment, f"a{entry['attempt']}", step, entry["event"], ", ".join(fields))
 
 
-def _short(value: object) -> str:
+def _label(name: str, entry: Entry) -> str:
+    """A field's name, unless the event says it already, or the value does."""
+    return "" if name in (entry["event"], "bytes") else f"{name} "
+
+
+def _short(name: str, value: object) -> str:
+    if name == "bytes" and isinstance(value, int):
+        return columns.size(value)
     if isinstance(value, float):
         return f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value).splitlines()[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lehr.cli.columns import duration
 from lehr.cli.following import Follower, Seen
+from lehr.errors import StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -156,6 +157,8 @@ def details(seen: Seen, *, now: float) -> list[tuple[str, str]]:
     if seen.restarts:
         times = "once" if seen.restarts == 1 else f"{seen.restarts} times"
         rows.append(("attempt", f"{seen.attempt}; workers failed {times}; now from step {seen.from_step}"))
+    if waits := unsaved(seen):
+        rows.append(("storage", waits))
     return rows
 
 
@@ -172,7 +175,17 @@ def line(plan: Plan, seen: Seen) -> str:
     parts = [headline(plan, seen), pace(plan, seen), metrics(seen.values)]
     if seen.checkpoint_step is not None:
         parts.append(f"checkpoint {seen.checkpoint_step}")
+    parts.append(unsaved(seen))
     return "  ".join(part for part in parts if part)
+
+
+def unsaved(seen: Seen) -> str:
+    """What waits for a storage that fails; "" while all is well."""
+    if not (seen.unsaved and seen.trouble):
+        return ""
+    state = "paused: " if seen.status == "paused" else ""
+    many = "1 checkpoint waits" if seen.unsaved == 1 else f"{seen.unsaved} checkpoints wait"
+    return f"{state}{many} for the storage: {' '.join(seen.trouble.split())}"
 
 
 def clock(seconds: float) -> str:
@@ -198,11 +211,19 @@ def dashboards(plan: Plan, run: Store) -> list[tuple[str, str]]:
         return []
     if how == "online":
         owner = f"{node.entity}/" if node.entity else ""
-        return [("W&B", f"project {owner}{node.project}, run {wandb.identity(plan.run_id)}")]
-    folder = run.local_path(wandb.FOLDER)
-    if folder is None:
-        return [("W&B", f"offline, in {run.url}/{wandb.FOLDER}: bring it here and give it to wandb sync")]
-    return [("W&B", f"offline; to send it: wandb sync {folder}/offline-run-*")]
+        return [("W&B", f"project {owner}{node.project}, run {_id(plan, run)}")]
+    return [("W&B", f"offline; to send it: lehr track sync {called(plan, run.url)}")]
+
+
+def _id(plan: Plan, run: Store) -> str:
+    """What W&B calls the run, if storage can tell now."""
+    from lehr.tracking import place
+
+    try:
+        found = place.find(run)
+    except StorageError:
+        found = None
+    return found.id if found else plan.run_id
 
 
 def summary(plan: Plan, url: str, outcome: Outcome, *, places: list[tuple[str, str]], took_s: float) -> str:

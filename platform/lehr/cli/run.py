@@ -45,11 +45,16 @@ def run(
     from lehr import store as stores
     from lehr.cli.progress import Terminal
     from lehr.launch import admission
+    from lehr.spec import needs
+    from lehr.spec.place import refuse
 
     job = specs.load(file, [*(sets or ()), *([f"storage={storage}"] if storage else [])])
     plan = plans.make(job, run_id=run_id)
     admission.require(plan)
+    here = local or address is None
+    refuse([*needs.packages(job), *needs.references(job, workers_are_here=here)])
     base = stores.connect(job.storage, plan.storage_options())
+    stores.probe(base)
     folder = base.below(plan.run_id)
     with Terminal(plan, folder) as terminal:
         before = admission.standing(plan, folder)

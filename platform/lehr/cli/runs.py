@@ -1,4 +1,4 @@
-"""`lehr runs`, `lehr show`, `lehr checkpoints`: they read storage alone; no cluster, no TensorFlow."""
+"""`lehr runs`, `status`, `show` and `checkpoints`: they read storage alone; no cluster, no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Annotated
 import typer
 
 Storage = Annotated[
-    str, typer.Option(metavar="URL", envvar="LEHR_STORAGE", help="Where runs are kept: a folder or a URL.")
+    str,
+    typer.Option(
+        metavar="URL",
+        envvar="LEHR_STORAGE",
+        help="Where runs are kept: a folder or a URL. Its credentials come from this process (AWS_*, "
+        "profiles, roles and the like; AWS_ENDPOINT_URL for another S3 server), not from the job.",
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the URL of its folder.")]
 
 
 def runs(storage: Storage = "runs") -> None:
     """List the runs in a storage: how they are, how far, how good."""
-    import time
-
     from lehr import store
     from lehr.cli import columns, stored
 
@@ -24,12 +28,17 @@ def runs(storage: Storage = "runs") -> None:
     if not found:
         typer.echo(f"no runs in {place.url}")
         return
-    rows = [("run", "status", "step", "attempts", "metric", "checkpoint", "last heard of")]
-    for run in found:
-        age = f"{columns.duration(time.time() - run.status.time)} ago" if run.status else stored.NOTHING
-        rows.append((run.name, stored.state(run), stored.progress(run), str(len(run.attempts)),
-                     stored.telling_metric(run), stored.newest_checkpoint(run.folder), age))  # fmt: skip
-    typer.echo("\n".join(columns.aligned(rows)))
+    typer.echo("\n".join(columns.aligned(stored.rows(found))))
+
+
+def status(run: Name, storage: Storage = "runs") -> None:
+    """Tell in a few lines how a run is. Exit code 1 when it failed, diverged or has fallen silent."""
+    from lehr.cli import overview, stored
+
+    found = stored.find(run, storage)
+    typer.echo("\n".join(overview.status_lines(found)))
+    if stored.is_amiss(found):
+        raise typer.Exit(1)
 
 
 def show(run: Name, storage: Storage = "runs") -> None:

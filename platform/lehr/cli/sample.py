@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from lehr.samples import Meta
     from lehr.store import Store
 
-Count = Annotated[int, typer.Option(min=1, help="How many chains, and so images.")]
-Steps = Annotated[int, typer.Option(min=1, max=1 << 20, help="Steps of each chain.")]
+Count = Annotated[int, typer.Option(metavar="N", min=1, help="How many chains, and so images.")]
+Steps = Annotated[int, typer.Option(metavar="N", min=1, max=1 << 20, help="Steps of each chain.")]
 Step = Annotated[str, typer.Option(metavar="S|latest", help="Of which checkpoint.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of the chains; default: the job's.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the chains; default: the job's.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Another sampler.step_size, noise or gradient_clip."),

@@ -9,16 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from lehr import journal, status, store
-from lehr.checkpoint.manifest import ROOT, address
+from lehr import index, journal, status, store
+from lehr.checkpoint.manifest import ROOT, committed_names
 from lehr.cli import columns
 from lehr.errors import KeyMissing, UserError, letter
+from lehr.index import Summary
 from lehr.spec.place import nearest
-from lehr.status import Status
+from lehr.status import ALIVE, Status
 from lehr.store import Store
 
 READERS = 16  # runs looked at at a time
 NOTHING = "-"
+AMISS = ("failed", "diverged")
+HEAD = ("run", "status", "step", "attempts", "metric", "checkpoint", "last heard of")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Run:
         plan: `plan.json`; {} when it cannot be read.
         status: the last sign of life, if any.
         attempts: their numbers.
+        summary: what the index says; then the plan is not read.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Run:
     plan: Mapping[str, Any] = field(default_factory=dict)
     status: Status | None = None
     attempts: tuple[int, ...] = ()
+    summary: Summary | None = None
 
     @property
     def exists(self) -> bool:
@@ -65,10 +70,27 @@ def _plan(folder: Store) -> dict[str, Any]:
 
 
 def runs(storage: Store) -> list[Run]:
-    """All runs in a storage, by name."""
+    """All runs in a storage, by name: two listings, and reading for those alone of which the index lacks."""
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda name: read(storage.below(name)), storage.folders())
+        asked = pool.submit(index.read, storage)
+        names = [name for name in storage.folders() if name != index.ROOT]
+        known, now = asked.result(), time.time()
+        found = pool.map(lambda name: _listed(storage.below(name), known.get(name), now), names)
         return [run for run in found if run.exists]
+
+
+def _listed(folder: Store, summary: Summary | None, now: float) -> Run:
+    """A run as the index tells it, unless that is too old to be true of one that is alive."""
+    if summary is None:
+        return read(folder)
+    told = Status(summary.status, summary.step, summary.steps, summary.attempt, time=summary.time)
+    if told.silent_s(now) is not None:
+        newest = status.read(folder)
+        if newest and (newest.status, newest.step, newest.attempt) != (told.status, told.step, told.attempt):
+            return read(folder)
+        told = newest or told
+    name = folder.url.rstrip("/").rpartition("/")[2]
+    return Run(name, folder, {}, told, tuple(range(1, told.attempt + 1)), summary)
 
 
 def find(name: str, storage: str) -> Run:
@@ -105,17 +127,30 @@ def state(run: Run, *, now: float | None = None) -> str:
     return run.status.status + (f", silent for {columns.duration(silent_s)}" if silent_s is not None else "")
 
 
+def is_amiss(run: Run) -> bool:
+    """Whether it needs somebody: it failed, diverged, or says nothing although it ought to."""
+    told = run.status
+    return told is not None and (told.status in AMISS or told.silent_s(time.time()) is not None)
+
+
+def is_alive(run: Run) -> bool:
+    """Whether it is being trained, as far as storage tells."""
+    told = run.status
+    return told is not None and told.status in ALIVE and told.silent_s(time.time()) is None
+
+
 def progress(run: Run) -> str:
     """Step of steps."""
     step = run.status.step if run.status else 0
     return f"{step}/{run.steps}" if run.steps is not None else str(step)
 
 
-def newest_checkpoint(folder: Store) -> str:
+def newest_checkpoint(run: Run) -> str:
     """Name of the newest committed checkpoint, not read; "-" when there is none."""
-    keys = (key.split("/") for key in folder.list(ROOT))
-    names = [key[1] for key in keys if key[2:] == ["manifest.json"] and address(key[1])]
-    return max(names, key=lambda name: address(name) or (0, 0), default=NOTHING)
+    if run.summary is not None:
+        return run.summary.checkpoint or NOTHING
+    names = committed_names(run.folder.list(ROOT))
+    return names[-1] if names else NOTHING
 
 
 def last_values(run: Run) -> dict[str, float]:
@@ -129,13 +164,23 @@ def last_values(run: Run) -> dict[str, float]:
 
 def telling_metric(run: Run) -> str:
     """The metric that says most in few letters: what picks the best checkpoint, or the first of training."""
-    values = last_values(run)
+    told = run.summary.metric if run.summary else index.telling(last_values(run), _wanted(run))
+    return f"{told[0]} {columns.number(told[1])}" if told else NOTHING
+
+
+def _wanted(run: Run) -> str | None:
     checkpoint = run.plan.get("spec", {}).get("checkpoint") or {}
-    wanted = (checkpoint.get("keep_best") or {}).get("metric")
-    names = [
-        name for name in (wanted, *values) if name in values and name.startswith(("validation/", "train/"))
-    ]
-    if not names:
-        return NOTHING
-    value = values[names[0]]
-    return f"{names[0]} {columns.number(value)}"
+    name = (checkpoint.get("keep_best") or {}).get("metric")
+    return str(name) if name else None
+
+
+def rows(found: list[Run]) -> list[tuple[str, ...]]:
+    """The lines of `lehr runs`, head first."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return [HEAD, *pool.map(_row, found)]
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    age = f"{columns.duration(time.time() - run.status.time)} ago" if run.status else NOTHING
+    return (run.name, state(run), progress(run), str(len(run.attempts)), telling_metric(run),
+            newest_checkpoint(run), age)  # fmt: skip

@@ -91,8 +91,24 @@ def _places(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("W&B", _points(plan)),
         ("storage", f"{plan.spec.storage}/{plan.run_id}"),
+        ("storage fails", _outage(plan)),
         ("spec hash", plan.spec_hash[:16]),
     ]
+
+
+def _outage(plan: Plan) -> str:
+    """What a run does while its storage does not answer."""
+    recovery = plan.spec.recovery
+    then = {
+        "pause": "then waits for it",
+        "stop": "then gives up",
+        "continue": "and then too, with nothing saved",
+    }[recovery.on_storage_outage]
+    room = f"{recovery.spool_gib:g} GiB of each worker's disk"
+    if plan.checkpoint_bytes:
+        fit = int(recovery.spool_gib * (1 << 30) // plan.checkpoint_bytes)
+        room += f" ({_count(fit, 'checkpoint')})" if fit else " (too little for one checkpoint)"
+    return f"trains on for {recovery.max_unsaved_minutes:g} min, {then}; checkpoints wait on {room}"
 
 
 def _points(plan: Plan) -> str:

@@ -21,6 +21,8 @@ from lehr.data.arrays import Arrays
 from lehr.data.pictures import Pictures
 from lehr.data.published import COLLECTIONS, FASHION_MNIST, MNIST, Collection, Published
 from lehr.errors import KeyMissing, UserError, letter
+from lehr.spec import secrets
+from lehr.store import Store
 
 STORED, PEAK = 28, 255
 PADDED = 32
@@ -50,7 +52,7 @@ def load(collection: Collection, node: Any, split: str, *, cache: Path | None = 
     Raises:
         UserError: a file is missing, damaged or another collection's, or cannot be downloaded.
     """
-    images, labels = (_part(collection, node.root, (split, part), cache) for part in ("images", "labels"))
+    images, labels = (_part(collection, node, (split, part), cache) for part in ("images", "labels"))
     if len(images) != len(labels):
         came = f"{len(images)} {split} images and {len(labels)} labels"
         raise UserError(letter(f"data, {collection.name}", came, do="give both files from one place"))
@@ -61,11 +63,11 @@ def load(collection: Collection, node: Any, split: str, *, cache: Path | None = 
     return Arrays(images, labels.astype(np.int64), pictures).first(limit)
 
 
-def _part(collection: Collection, root: str | None, part: tuple[str, str], cache: Path | None) -> np.ndarray:
+def _part(collection: Collection, node: Any, part: tuple[str, str], cache: Path | None) -> np.ndarray:
     file = collection.files[part]
-    root = root or os.environ.get("LEHR_DATA")
+    root, options = node.root or os.environ.get("LEHR_DATA"), node.storage_options
     if root:
-        where, packed = _find(collection, file, root)
+        where, packed = _find(collection, file, stores.connect(root, secrets.resolved(options)))
         _refuse_others(collection, packed, where)
     else:
         folder = (cache or download.cache_folder()) / collection.kind
@@ -75,9 +77,8 @@ def _part(collection: Collection, root: str | None, part: tuple[str, str], cache
     return parse(packed, where, tail=tail)
 
 
-def _find(collection: Collection, file: Published, root: str) -> tuple[str, bytes]:
-    """Where the file is below `root`, and its bytes."""
-    store = stores.connect(root)
+def _find(collection: Collection, file: Published, store: Store) -> tuple[str, bytes]:
+    """Where the file is in `store`, and its bytes."""
     keys = [f"{folder}/{file.name}".lstrip("/") for folder in collection.folders]
     for key in keys:
         try:
@@ -87,7 +88,7 @@ def _find(collection: Collection, file: Published, root: str) -> tuple[str, byte
     raise UserError(
         letter(
             "data.root",
-            f"{root} has no {file.name} of {collection.name}",
+            f"{store.url} has no {file.name} of {collection.name}",
             accepted=f"a folder or URL with {', or '.join(keys)}",
             do="put the four files there, or have them downloaded: no data.root and no LEHR_DATA",
         )

@@ -53,8 +53,7 @@ def standing(plan: Plan, run: Store) -> Standing:
 
 def _newest_step(run: Store) -> int | None:
     """Of the checkpoints that were committed; whether they are whole, the workers see to."""
-    folders = [key.split("/")[1] for key in run.list(manifest.ROOT) if key.endswith("/manifest.json")]
-    places = (manifest.address(folder) for folder in folders)
+    places = (manifest.address(name) for name in manifest.committed_names(run.list(manifest.ROOT)))
     return max((step for step, _ in filter(None, places)), default=None)
 
 

@@ -51,7 +51,7 @@ class Meeting(Backend):
         """Tell every worker who it is; before any of them loads TensorFlow."""
         job = backend_config.job
         plan = restore(job["plan"])
-        run = stores.connect(job["storage"], plan.storage_options()).below(plan.run_id)
+        run = entry.patient(plan, stores.connect(job["storage"], plan.storage_options()))
         places = worker_group.execute(here, backend_config.address)
         self.on_shutdown(worker_group, backend_config)
         address = backend_config.address or ray.util.get_node_ip_address()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lehr.worker.outcome import Outcome
 
 BEAT_S = 0.25
+ASK_S = 2.0  # between two tries to ask a run to stop
 T = TypeVar("T")
 
 
@@ -70,6 +71,7 @@ class Signals:
         self._run, self._say = run, say
         self._asking: threading.Thread | None = None
         self.number: int | None = None  # of the first signal
+        self.over = threading.Event()  # the work is done: nobody need be asked any more
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
@@ -82,10 +84,18 @@ class Signals:
         self._asking.start()
 
     def _ask(self) -> None:
-        try:
-            stopping.ask(self._run)
-        except StorageError as error:
-            self._say(f"storage did not take the wish to stop ({error}); once more kills at once")
+        has_complained = False
+        while not self.over.is_set():
+            try:
+                stopping.ask(self._run)
+                return
+            except StorageError as error:
+                if not has_complained:
+                    self._say(
+                        f"storage does not take the wish to stop yet ({error}); once more kills at once"
+                    )
+                has_complained = True
+            self.over.wait(ASK_S)
 
 
 def end_at_once(code: int) -> None:
@@ -126,6 +136,8 @@ def drive(
         working = Work(work)
         while not working.done(within_s=BEAT_S):
             tick()
+    signals.over.set()
     if signals.number is not None:
-        stopping.clear(run)
+        with contextlib.suppress(StorageError):  # the next start does it, too
+            stopping.clear(run)
     return working.answer(), signals.number

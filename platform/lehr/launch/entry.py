@@ -14,11 +14,12 @@ from typing import Any
 
 from lehr import logs
 from lehr import store as stores
-from lehr.errors import LehrError, UserError, letter
+from lehr.errors import LehrError, StorageDenied, UserError, letter
 from lehr.launch import failure
 from lehr.launch.failure import WorkerFailed
 from lehr.plan import Plan, restore
 from lehr.store import Store
+from lehr.store.patient import DENIED_S, Patient
 
 WORKER = "lehr.worker:main"
 ATTEMPT = "LEHR_ATTEMPT"  # the number that rank 0 will claim for this attempt: names the log before it does
@@ -60,6 +61,19 @@ def environment(plan: Plan, attempt: int) -> dict[str, str]:
     }
 
 
+def patient(plan: Plan, storage: Store) -> Store:
+    """The run's folder, for what must be known before an attempt can begin.
+
+    An outage is waited out, and said; a refusal is borne for a minute only.
+    """
+    patience_s = 60.0 * plan.spec.recovery.max_unsaved_minutes
+    return Patient(storage.below(plan.run_id), patience_s=patience_s, denied_s=DENIED_S, tell=_say)
+
+
+def _say(text: str) -> None:
+    print(f"lehr: {text}", file=sys.stderr, flush=True)
+
+
 def rank() -> int:
     """This worker's number, from what its launcher set."""
     if "HOROVOD_RANK" in os.environ:
@@ -91,7 +105,7 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # a replaced sys.stderr has no descriptor
             faulthandler.enable(sys.stderr)
         try:
-            _see(folder)
+            _see(patient(plan, storage))
             return _load(job["worker"])(plan, storage=storage).document()
         except BaseException as error:
             _note(error)
@@ -113,8 +127,19 @@ def _settle(folder: str) -> None:
 
 
 def _see(run: Store) -> None:
-    """Every worker must see the folder that the driver made: one host's disk is not another's."""
-    if run.size("plan.json") is None:
+    """Every worker must see the folder that the driver made: one host's disk is not another's.
+
+    Raises:
+        UserError: it does not; or, in the first attempt, the storage refuses it, which was never otherwise.
+        StorageDenied: the storage refuses it now.
+    """
+    try:
+        seen = run.size("plan.json") is not None
+    except StorageDenied as error:
+        if int(os.environ.get(ATTEMPT, "1")) > 1:
+            raise
+        raise stores.refusal(f"{run.url}, on {os.uname().nodename}", "cannot be used", error) from error
+    if not seen:
         raise UserError(
             letter(
                 "storage",

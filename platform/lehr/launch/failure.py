@@ -9,7 +9,7 @@ from typing import Any
 
 from lehr import errors, logs
 from lehr.errors import LaunchError, LehrError, StorageError
-from lehr.logs import Sink
+from lehr.store import Store
 
 # What a worker raises when another one is gone: it tells nothing about the cause.
 _COLLATERAL = re.compile(
@@ -66,7 +66,7 @@ def cause(failures: Mapping[int, Failure]) -> int:
     return min(failures, key=lambda rank: (not failures[rank].final, failures[rank].collateral, rank))
 
 
-def error(failures: Mapping[int, Failure], run: Sink, *, url: str) -> LehrError:
+def error(failures: Mapping[int, Failure], run: Store, *, url: str) -> LehrError:
     """What to raise before the user.
 
     Errors that lehr raised in the worker come back as they were. Others become a LaunchError with the last
@@ -82,14 +82,24 @@ def error(failures: Mapping[int, Failure], run: Sink, *, url: str) -> LehrError:
     known = getattr(errors, failure.kind, None)
     if isinstance(known, type) and issubclass(known, LehrError):
         return known(failure.message)
-    attempt = logs.newest(run, rank)
-    lines = [f"worker {rank} failed in attempt {attempt}: {_first_line(failure.message)}"]
-    tail = logs.tail(run, rank, attempt)
+    attempt, tail = _log(run, rank)
+    when = "" if attempt is None else f" in attempt {attempt}"
+    lines = [f"worker {rank} failed{when}: {_first_line(failure.message)}"]
     if tail:
         lines += ["  its last lines:", *(f"    {line}" for line in tail)]
-    lines.append(f"  log: {url}/{logs.key(rank, attempt)}")
+    lines.append(f"  log: {url}/{'logs' if attempt is None else logs.key(rank, attempt)}")
     lines.append("  do: mend what the log tells and give the same command again: it goes on where it was")
     return LaunchError("\n".join(lines))
+
+
+def _log(run: Store, rank: int) -> tuple[int | None, list[str]]:
+    """The last attempt that has a log, and the log's end; what the storage does not tell now is left out."""
+    attempt = None
+    try:
+        attempt = logs.newest(run, rank)
+        return attempt, logs.tail(run, rank, attempt)
+    except StorageError:
+        return attempt, []
 
 
 def _first_line(message: str) -> str:

@@ -47,7 +47,7 @@ def run(plan: Plan, storage: Store, *, stop: Callable[[], bool] | None = None) -
     if plan.spec.strategy.kind not in _ALONE:
         return spawn(plan, storage)
     folder = storage.below(plan.run_id)
-    number = journal.latest_attempt(folder) + 1
+    number = journal.latest_attempt(entry.patient(plan, storage)) + 1
     os.environ |= entry.environment(plan, number) | dict(os.environ)
     with logs.capture(folder, rank=0, attempt=number):
         from lehr import worker
@@ -70,9 +70,9 @@ def spawn(plan: Plan, storage: Store, *, worker: str = entry.WORKER) -> Outcome:
     from lehr.worker.outcome import Outcome
 
     admission.visible(storage)
-    attempts = plan.spec.recovery.max_failures + 1
+    attempts, run = plan.spec.recovery.max_failures + 1, entry.patient(plan, storage)
     for left in reversed(range(attempts)):
-        number = journal.latest_attempt(storage.below(plan.run_id)) + 1
+        number = journal.latest_attempt(run) + 1
         answers = _attempt(plan, entry.document(plan, storage.url, worker=worker), number)
         failures = {rank: Failure(**a["failure"]) for rank, a in enumerate(answers) if "failure" in a}
         if not failures:

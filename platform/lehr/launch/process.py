@@ -11,15 +11,19 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from lehr.launch import entry
 from lehr.launch.failure import WorkerFailed
 
 ORPHANED = 3  # exit code
+LEAVE_S = 15.0  # that the interpreter may take to end when all is said
 
 
 def _watch() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: a thread that waits in there at the end makes the interpreter abort.
+    while os.read(0, 4096):
+        continue
     os._exit(ORPHANED)
 
 
@@ -36,5 +40,13 @@ def main(job: Path, result: Path) -> int:
     return 0 if "outcome" in answer else 1
 
 
+def leave(code: int) -> NoReturn:
+    """End the process, at last by force: Python waits for threads, and they may wait for a store."""
+    last = threading.Timer(LEAVE_S, os._exit, [code])
+    last.daemon = True
+    last.start()
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    leave(main(Path(sys.argv[1]), Path(sys.argv[2])))

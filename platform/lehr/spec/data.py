@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from lehr.spec.node import Attribute, Count, Counts, Interval, Node, Source, Whole, tag
+from lehr.spec.node import Attribute, Count, Counts, Interval, Node, Options, Source, Whole, tag
+
+_OPTIONS = "Options of the store of `root`; left out, the job's where the scheme is the same."
 
 
 class _Images(Node):
@@ -19,6 +21,7 @@ class _Images(Node):
     root: Source | None = Field(
         None, description="Where the files are: a folder or a URL; null: the public home."
     )
+    storage_options: Options = Field({}, description=_OPTIONS)
     image_size: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="Height and width in pixels; null: as published."
     )
@@ -77,6 +80,7 @@ class CustomData(Node):
         description="`package.module:Attribute`; every other key is passed on with the node."
     )
     root: Source | None = Field(None, description="Where the files are: a folder or a URL.")
+    storage_options: Options = Field({}, description=_OPTIONS)
     range: Interval = Field((0.0, 1.0), description="The range of the inputs.")
     shape: Counts = Field(description="Of one example: [height, width, channels] for images.")
     classes: Count | None = Field(None, description="How many classes the targets have, if they are classes.")

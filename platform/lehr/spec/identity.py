@@ -11,8 +11,14 @@ from lehr.spec.job import Spec
 from lehr.spec.place import Path, dotted
 
 CHANGE_THE_RESULT = ("version", "model", "data", "objective", "sampler", "train", "init_from")
-# Under them, what does not: where the data lies, how long to go on, how it is compiled.
-OPERATIONAL: tuple[Path, ...] = (("data", "root"), ("train", "duration"), ("train", "compile"))
+# Under them, what does not: where data lies, how stores are reached, how long to go on, how it is compiled.
+OPERATIONAL: tuple[Path, ...] = (
+    ("data", "root"),
+    ("data", "storage_options"),
+    ("init_from", "storage_options"),
+    ("train", "duration"),
+    ("train", "compile"),
+)
 
 
 def essence(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from lehr.spec import kinds
+from lehr.spec import kinds, needs
 from lehr.spec.data import Data
 from lehr.spec.models import Model
-from lehr.spec.node import Name, Node, Target, tag
+from lehr.spec.node import Name, Node, Options, Target, tag
 from lehr.spec.objectives import Langevin, Objective
 from lehr.spec.place import Path, Problem
 from lehr.spec.sections import (
     Checkpoint,
     InitFrom,
-    Options,
     Recovery,
     Samples,
     Strategy,
@@ -25,6 +24,8 @@ from lehr.spec.sections import (
 )
 
 VERSION = 1
+_STORAGE = "runs"
+_ELSEWHERE = (("data", "root"), ("init_from", "run"))  # the other places that a job may name
 
 
 class Spec(Node):
@@ -49,7 +50,7 @@ class Spec(Node):
     recovery: Recovery = Field(Recovery.model_validate({}), description="What happens after a failure.")
     tracking: Tracking = Field(Tracking.model_validate({}), description="What is recorded.")
     storage: Target = Field(
-        "runs", description="Where runs are kept: a folder, or any URL fsspec can write to."
+        _STORAGE, description="Where runs are kept: a folder, or any URL fsspec can write to."
     )
     storage_options: Options = Field(
         {}, description="Options of the store; secrets as env:NAME or file:PATH."
@@ -68,6 +69,21 @@ class Spec(Node):
         kind = (tag(given.get("model")) or "").removeprefix("kind=")
         names = getattr(kinds.FAMILIES["model"].get(kind), "objectives", ())
         return {**given, "objective": {"kind": names[0]}} if names else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def default_options(cls, given: Any) -> Any:
+        """Fill in the job's own options of the store where another place is of the same scheme."""
+        if not isinstance(given, dict) or not isinstance(given.get("storage_options"), dict):
+            return given
+        ours, filled = needs.scheme(given.get("storage", _STORAGE)), {}
+        for name, key in _ELSEWHERE:
+            node = given.get(name)
+            if not isinstance(node, dict) or "storage_options" in node:
+                continue
+            if needs.scheme(node.get(key)) == ours:
+                filled[name] = {**node, "storage_options": given["storage_options"]}
+        return {**given, **filled}
 
     def document(self) -> dict[str, Any]:
         """The spec as plain JSON values, every default filled in. Holds references to secrets, no secrets."""

@@ -121,6 +121,7 @@ Counts = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(_as_t
 Interval = Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_rising)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Text = Annotated[str, Field(min_length=1)]
+Options = dict[str, Any]
 Source = Annotated[str, Field(min_length=1), AfterValidator(check_url(READABLE))]
 Target = Annotated[str, Field(min_length=1), AfterValidator(check_url(WRITABLE))]
 Secret = _patterned(REFERENCE, ACCEPTED)

@@ -21,6 +21,7 @@ ACCEPTED = "env:NAME (an environment variable) or file:PATH (a file that holds i
 _KEY = re.compile(
     r"(?:^|[_\-.])(?:api|access|account|private|secret)?(?:key|secret|token|passwd|password|credential)s?$"
     r"|(?:Key|Secret|Token|Password)$"
+    r"|(?:^|[_\-.])connection_?string$|^(?:proxy-)?authorization$|^(?:set-)?cookie$"
 )
 _NUMERIC = re.compile(r"(?:secret|passwd|password|pin)s?$", re.IGNORECASE)
 # Plain words that gcsfs and s3fs take under `token` and `key`.
@@ -103,6 +104,18 @@ def problems(value: Any, path: Path = ()) -> Iterator[Problem]:
         yield Problem(path, "a secret typed in", ACCEPTED, do)
 
 
+def references(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every reference under `value`, with its place."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from references(inner, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from references(inner, (*path, index))
+    elif is_reference(value):
+        yield path, value
+
+
 def resolve(reference: str) -> str:
     """The secret that a reference names. Call it where the secret is used, and keep the answer nowhere.
 
@@ -117,11 +130,15 @@ def resolve(reference: str) -> str:
             came = "the environment variable is not set in this process"
             raise UserError(letter(reference, came, do=f"set {name} where the workers run"))
         return value
+    do = "put the secret there, or correct the path"
     try:
-        return File(name).expanduser().read_text(encoding="utf-8").strip()
+        secret = File(name).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         came = f"the file cannot be read: {error.__class__.__name__}"
-        raise UserError(letter(reference, came, do="put the secret there, or correct the path")) from None
+        raise UserError(letter(reference, came, do=do)) from None
+    if not secret:
+        raise UserError(letter(reference, "the file is empty", do=do))
+    return secret
 
 
 def resolved(value: Any) -> Any:

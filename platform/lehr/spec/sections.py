@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -12,6 +12,7 @@ from lehr.spec.node import (
     Decay,
     Metric,
     Node,
+    Options,
     Positive,
     Secret,
     Source,
@@ -130,6 +131,12 @@ class Recovery(Node):
         "stop", description="When the loss is no number: stop, or go back to the last good checkpoint."
     )
     max_unsaved_minutes: Positive = Field(30.0, description="How long to train on while storage fails.")
+    on_storage_outage: Literal["pause", "stop", "continue"] = Field(
+        "pause", description="After that: wait for the storage, give up, or train on with nothing saved."
+    )
+    spool_gib: Positive = Field(
+        4.0, description="Disk of its host on which a worker's checkpoints may wait for the storage, in GiB."
+    )
 
 
 class Wandb(Node):
@@ -158,6 +165,6 @@ class InitFrom(Node):
 
     run: Source = Field(description="That run's folder or URL.")
     step: Step = Field("latest", description="Which checkpoint.")
-
-
-Options = dict[str, Any]
+    storage_options: Options = Field(
+        {}, description="Options of that store; left out, the job's where the scheme is the same."
+    )

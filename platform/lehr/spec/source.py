@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from lehr.errors import LehrError, SpecError, letter
+from lehr.errors import KeyMissing, LehrError, SpecError, UserError, letter
 from lehr.spec.place import nearest
 from lehr.spec.secrets import looks_like
 
@@ -65,8 +65,35 @@ def _suggestion(folder: Path, name: str) -> str:
 def _remote(url: str) -> bytes:
     from lehr import store
 
-    folder, _, name = url.rpartition("/")
+    scheme, _, rest = url.partition("://")
+    folder, _, name = rest.rpartition("/")
+    if not name:
+        raise SpecError(letter(url, "a folder", accepted="the URL of a YAML file"))
     try:
-        return store.connect(folder).read(name)
+        return store.connect(f"{scheme}://{folder}").read(name, 0, LARGEST + 1)
+    except KeyMissing:
+        raise SpecError(letter(url, "no such file", do="look at the bucket and the spelling")) from None
+    except UserError as error:  # it tells what to do
+        raise SpecError(str(error)) from error
     except LehrError as error:
-        raise SpecError(letter(url, f"cannot be read: {error}")) from error
+        raise SpecError(letter(url, f"cannot be read: {_reason(error)}", do=_advice(error))) from error
+
+
+def _reason(error: LehrError) -> str:
+    """What the store said, and what that means."""
+    from lehr.store.failures import Kind, kind
+
+    found = kind(error)
+    return str(error) if found in (Kind.OTHER, Kind.MISSING) else f"{found.value} ({error})"
+
+
+def _advice(error: LehrError) -> str:
+    from lehr.store.failures import Kind, kind
+
+    return {
+        Kind.NO_BUCKET: "correct the bucket's name",
+        Kind.CREDENTIALS: "give this process the credentials where its cloud looks for them (for s3 "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role)",
+        Kind.PERMISSION: "let these credentials read it",
+        Kind.UNREACHABLE: "look whether the address is right (for s3 AWS_ENDPOINT_URL) and the server runs",
+    }.get(kind(error), "")

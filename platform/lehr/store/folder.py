@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,11 +25,15 @@ class Folder(Objects):
 
     def write(self, key: str, data: bytes) -> None:
         with self._written("write", key) as path:
-            _persistently(lambda: _place(path, data, os.replace))
+            _persistently(lambda: _place(path, _filled_with(data), os.replace))
+
+    def put(self, key: str, file: Path) -> None:
+        with open(file, "rb"), self._written("write", key) as path:  # a missing file is no missing folder
+            _persistently(lambda: _place(path, lambda new, _: shutil.copyfile(file, new), os.replace))
 
     def _put_new(self, key: str, data: bytes) -> None:
         with self._written("create", key) as path:
-            _persistently(lambda: _place(path, data, _link))
+            _persistently(lambda: _place(path, _filled_with(data), _link))
 
     def append(self, key: str, data: bytes) -> None:
         with self._written("append to", key) as path:
@@ -92,14 +97,21 @@ def _is_abandoned(path: str) -> bool:
     return is_temporary(path) and time.time() - os.stat(path).st_mtime > ABANDONED_S
 
 
-def _place(path: str, data: bytes, put: Callable[[str, str], None]) -> None:
+Fill = Callable[[str, int], object]  # given a new file's path and descriptor
+
+
+def _filled_with(data: bytes) -> Fill:
+    return lambda _, descriptor: _write_all(descriptor, data)
+
+
+def _place(path: str, fill: Fill, put: Callable[[str, str], None]) -> None:
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            _write_all(descriptor, data)
+            fill(temporary, descriptor)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -117,10 +129,10 @@ def _append(path: str, data: bytes) -> None:
         end = file.tell()
         try:
             _write_all(file.fileno(), data)
+            os.fsync(file.fileno())
         except OSError:
             os.truncate(path, end)  # a full disk: half a line would be worse than none
             raise
-        os.fsync(file.fileno())
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

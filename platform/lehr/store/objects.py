@@ -6,15 +6,19 @@ Source for what fsspec promises: https://filesystem-spec.readthedocs.io.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lehr.errors import KeyMissing, StorageError
+from lehr.store.failures import failure
 from lehr.store.store import Names, Store
 
 TEMPORARY = ".lehr-write-"  # begins the names of files that a folder's writers are at; never keys
+
+_FORKED = "a fork cannot use it, its event loop stayed behind; spawn processes, or connect in each"
 
 
 def is_temporary(key: str) -> bool:
@@ -33,6 +37,7 @@ class Objects:
 
     def __init__(self, filesystem: Any, root: str, url: str) -> None:
         self._filesystem, self._root, self._url = filesystem, root, url
+        self._pid = os.getpid()
 
     @property
     def url(self) -> str:
@@ -45,6 +50,13 @@ class Objects:
     def write(self, key: str, data: bytes) -> None:
         with self._told("write", key) as path:
             self._filesystem.pipe_file(path, data)
+
+    def put(self, key: str, file: Path) -> None:
+        if not self._filesystem.async_impl:
+            self.write(key, file.read_bytes())
+            return
+        with self._told("write", key) as path:
+            self._filesystem.put_file(str(file), path)
 
     def create(self, key: str, data: bytes) -> bool:
         with _alone(self._path(key)):
@@ -120,16 +132,15 @@ class Objects:
     @contextlib.contextmanager
     def _told(self, verb: str, key: str) -> Iterator[str]:
         """The path of `key` (of a folder, when listing) to do something with; says it if that fails."""
+        if self._pid != os.getpid() and self._filesystem.async_impl:
+            raise RuntimeError(f"{self._url} was connected in process {self._pid}: {_FORKED}")
         path = self._path(key) if verb != "list" else f"{self._root}/{key.strip('/')}".rstrip("/")
         try:
             yield path
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise KeyMissing(f"{self._url}/{key}: no such key") from error
         except StorageError:
             raise
         except Exception as error:  # cloud libraries have trees of their own, not all below OSError
-            reason = f"{type(error).__name__}: {error}"
-            raise StorageError(f"{self._url}/{key}: could not {verb} it: {reason}") from error
+            raise failure(f"{self._url}/{key}", verb, error, self._filesystem.storage_options) from error
 
 
 _locks: dict[str, threading.Lock] = {}

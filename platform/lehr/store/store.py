@@ -11,7 +11,9 @@ Names = list[str]  # inside a class with a method `list`, that name is the metho
 class Store(Protocol):
     """Bytes by key. Keys are relative: `checkpoints/step-00001000.a1/manifest.json`.
 
-    Every method raises StorageError when the store does not do what was asked.
+    Every method raises StorageError when the store does not do what was asked, and its kind StorageDenied
+    when the store refuses: credentials, permission, no such bucket. A bucket that is not there is never an
+    empty one. All but `below` and `local_path` may be called from several threads, but not after a fork.
     """
 
     @property
@@ -22,6 +24,8 @@ class Store(Protocol):
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes [start, end) of `key`; bounds are non-negative and may lie beyond the end.
 
+        All of them are of one version of it, however large it is, and never fewer than there are.
+
         Raises:
             KeyMissing: there is no such key.
         """
@@ -31,8 +35,19 @@ class Store(Protocol):
         """Set `key`. Readers see the old bytes or the new ones, whole; on return they are durable."""
         ...
 
+    def put(self, key: str, file: Path) -> None:
+        """Set `key` to what a local file holds, which may be large: it is not read into memory whole.
+
+        Readers see the old bytes or the new ones, whole; on return they are durable.
+        """
+        ...
+
     def create(self, key: str, data: bytes) -> bool:
-        """Set `key` if there is none: of several who try, one gets True."""
+        """Set `key` if there is none: of several who try, one gets True.
+
+        Folders, memory, s3, gs and az have a way to ask for this. An S3 server that knows no conditional
+        put is asked whether there is a key, and then to put it: two at the same moment may both get True.
+        """
         ...
 
     def append(self, key: str, data: bytes) -> None:

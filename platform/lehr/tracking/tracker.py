@@ -1,6 +1,6 @@
 """What a tracker is, and how one is kept from holding up training.
 
-make(plan, run)           the tracker of a run: `Background(Wandb(...))`, or `Nothing`
+make(plan, run)           the tracker of a run: `Online`, `Background(Offline(...))`, or `Nothing`
 Tracker                   what a worker calls
 Background                runs a tracker in a thread of its own, and switches it off when it fails
 Memory                    keeps what it was told
@@ -19,16 +19,19 @@ from typing import Any, Protocol
 from lehr.journal import Entry
 from lehr.plan import Plan
 from lehr.store import Store
+from lehr.store.patient import Patient
 
 WAITING = 10_000  # calls that may wait for a slow tracker
 PATIENCE_S = 10.0  # that training waits for room in that queue, in all
 CLOSE_S = 45.0  # that the end of a run waits for it
+OUTAGE_S = 3600.0  # of the storage, that a tracker which writes files outlasts
 
 Tell = Callable[[str], object]
 
 
 class Tracker(Protocol):
-    """Is told what the journal was told, in the same order, by rank 0 alone."""
+    """Is told what the journal has stored, in the same order, by rank 0 alone. Pictures and checkpoints are
+    read from the run's folder, where the entries say."""
 
     def start(self, plan: Plan, attempt: int) -> None:
         """An attempt begins; called once, first."""
@@ -36,10 +39,6 @@ class Tracker(Protocol):
 
     def record(self, entry: Entry) -> None:
         """An entry as the journal has it."""
-        ...
-
-    def image(self, name: str, step: int, png: bytes) -> None:
-        """A picture made at `step`, such as `samples/grid`."""
         ...
 
     def close(self) -> None:
@@ -54,9 +53,6 @@ class Nothing:
         return None
 
     def record(self, entry: Entry) -> None:
-        return None
-
-    def image(self, name: str, step: int, png: bytes) -> None:
         return None
 
     def close(self) -> None:
@@ -74,9 +70,6 @@ class Memory:
 
     def record(self, entry: Entry) -> None:
         self.calls.append(("record", (entry,)))
-
-    def image(self, name: str, step: int, png: bytes) -> None:
-        self.calls.append(("image", (name, step, png)))
 
     def close(self) -> None:
         self.calls.append(("close", ()))
@@ -114,9 +107,6 @@ class Background:
 
     def record(self, entry: Entry) -> None:
         self._later(lambda: self._tracker.record(entry))
-
-    def image(self, name: str, step: int, png: bytes) -> None:
-        self._later(lambda: self._tracker.image(name, step, png))
 
     def close(self) -> None:
         """Wait for what was said before, at most `close_s` seconds."""
@@ -173,6 +163,14 @@ def make(plan: Plan, run: Store, *, tell: Tell = say) -> Tracker:
     node = plan.spec.tracking.wandb
     if node is None or node.mode == "disabled":
         return Nothing()
-    from lehr.tracking.wandb import Wandb
+    from lehr.tracking import wandb
+    from lehr.tracking.online import Limits, Online
 
-    return Background(Wandb(run, tell), tell=tell)
+    how = wandb.mode(node)
+    if how == "disabled":
+        return Nothing()
+    if how == "offline":
+        return Background(wandb.Offline(Patient(run, patience_s=OUTAGE_S)), tell=tell)
+    limits = Limits()
+    client = wandb.Client(run, init_s=limits.init_s, finish_s=limits.finish_s)
+    return Online(run, client, tell=tell, limits=limits)

@@ -9,20 +9,26 @@ from contextlib import contextmanager
 
 import keras
 
+from lehr import checkpoint
 from lehr import store as stores
 from lehr.errors import DivergenceError
 from lehr.journal import claim_attempt
 from lehr.plan import Plan
 from lehr.store import Store
+from lehr.store.patient import DENIED_S, Patient
 from lehr.strategies import devices
 from lehr.strategies.guard import agree
-from lehr.strategies.strategy import Strategy, make
+from lehr.strategies.strategy import make
+from lehr.tracking import tracker as trackers
 from lehr.worker.clock import StopRequest
 from lehr.worker.life import Life
 from lehr.worker.outcome import Outcome
 
 
-def main(plan: Plan, *, storage: Store | None = None, stop: Callable[[], bool] | None = None) -> Outcome:
+def main(
+    plan: Plan, *, storage: Store | None = None, stop: Callable[[], bool] | None = None,
+    life: type[Life] = Life,
+) -> Outcome:  # fmt: skip
     """Train `plan` on this worker until it is done, stopped or diverged.
 
     Which worker this is comes from the environment (HOROVOD_*, TF_CONFIG). The run goes on from its newest
@@ -32,6 +38,7 @@ def main(plan: Plan, *, storage: Store | None = None, stop: Callable[[], bool] |
         plan: the job with every number resolved.
         storage: where runs live; by default what `plan.spec.storage` names.
         stop: asked before each step; true means: finish the step, make a checkpoint, return.
+        life: what an attempt is; another one for tests of what can befall it.
 
     Raises:
         LehrError: what stands in the way, as a letter.
@@ -46,20 +53,29 @@ def main(plan: Plan, *, storage: Store | None = None, stop: Callable[[], bool] |
     run = base.below(plan.run_id)
     request = StopRequest(stop)
     strategy = make(plan.spec.strategy.kind, devices=plan.devices_per_worker)
-    attempt = agree(strategy, [claim_attempt(run) if strategy.rank == 0 else 0])[0]
+    attempt = agree(strategy, [_claim(plan, run) if strategy.rank == 0 else 0])[0]
     with _terminated(request):
         try:
-            return _live(plan, run, strategy, attempt, request)
+            return _live(life(plan, base, strategy, attempt, request))
         finally:
             strategy.close()
 
 
-def _live(plan: Plan, run: Store, strategy: Strategy, attempt: int, request: StopRequest) -> Outcome:
-    life = Life(plan, run, strategy, attempt, request)
+def _claim(plan: Plan, run: Store) -> int:
+    """The next attempt's number; what earlier ones have not committed, they cannot commit any more."""
+    patience_s = 60.0 * plan.spec.recovery.max_unsaved_minutes
+    patient = Patient(run, patience_s=patience_s, denied_s=DENIED_S, tell=trackers.say)
+    attempt = claim_attempt(patient)
+    checkpoint.seal(patient, attempt)
+    return attempt
+
+
+def _live(life: Life) -> Outcome:
     try:
-        return life.train()
-    except DivergenceError as error:
-        return life.end("diverged", message=str(error))
+        try:
+            return life.train()
+        except DivergenceError as error:
+            return life.end("diverged", message=str(error))
     except BaseException as error:
         life.fail(error)
         raise

@@ -9,24 +9,38 @@ from typing import Any
 
 import numpy as np
 
-from lehr import figures, samples
+from lehr import figures, index, journal, samples
+from lehr.checkpoint.manifest import address, name
 from lehr.checkpoint.saver import Saver
-from lehr.errors import CheckpointError, DivergenceError, StorageError, letter
-from lehr.journal import Journal
+from lehr.checkpoint.shares import Patience
+from lehr.errors import DivergenceError, StorageError, letter
+from lehr.fence import Fence, Fenced
 from lehr.loop.meter import Meter, Stopwatch
 from lehr.loop.train import Due, Parts, score, train
 from lehr.plan import Plan
 from lehr.samples import Meta
+from lehr.status import Status
 from lehr.store import Store
+from lehr.store.patient import Patient
 from lehr.strategies.guard import Guard, share
 from lehr.strategies.strategy import Strategy
 from lehr.tracking import tracker as trackers
 from lehr.worker.build import build
-from lehr.worker.clock import Clock, StopRequest
-from lehr.worker.outcome import Outcome, Status
-from lehr.worker.report import Pulse, Report
+from lehr.worker.clock import STOP, Clock, StopRequest
+from lehr.worker.outage import Outage
+from lehr.worker.outbox import Item, Outbox
+from lehr.worker.outcome import Outcome
+from lehr.worker.outcome import Status as Ending
+from lehr.worker.pulse import Pulse
+from lehr.worker.report import Report
 from lehr.worker.resume import initialise, resume
 from lehr.worker.sampling import Sampler
+
+QUIET = frozenset({"checkpoint_part", "initialised", "initialised_from", "weights"})  # in others' logs
+SETTLE_S = 60.0  # for what waits to be written beside a checkpoint
+END_S = 60.0  # for the last words of a good end, where the storage fails; then they are lost
+FAIL_S = 10.0  # for those of a failure: others wait for this worker's end
+SAMPLES_S = 30.0  # that one set of samples is tried before the whole of it is tried again
 
 
 def versions() -> dict[str, str]:
@@ -43,42 +57,36 @@ def _version(name: str) -> str:
         return ""
 
 
-def insist(saver: Saver, *, minutes: float, where: str) -> None:
-    """Raise CheckpointError when what is trained is not kept: a save has failed, and none has succeeded for
-    `minutes` since; or a later attempt has begun, and this one may keep nothing any more."""
-    if saver.fenced:
-        raise CheckpointError(
-            letter(where, f"attempt {saver.attempt} is over: a later attempt at this run has begun")
-        )
-    failed_s = 0.0 if saver.failed_since is None else saver.patience.now() - saver.failed_since
-    if saver.failed_since is not None and failed_s >= 60.0 * minutes:
-        raise CheckpointError(
-            letter(
-                where,
-                f"no checkpoint could be saved; the last one is of step {saver.committed or 0} "
-                "(see the journal's checkpoint_failed events)",
-                do="mend the storage and give the same command again: it goes on from that checkpoint",
-            )
-        )
-
-
 class Life:
-    """The loop's attendant. Rank 0 reports; every rank saves its part."""
+    """The loop's attendant. Rank 0 reports; every rank saves its part.
+
+    Args:
+        plan: of the run.
+        storage: where runs live.
+        strategy: of this worker.
+        attempt: this life of the run, as claimed in its journal.
+        request: somebody's wish to stop.
+    """
 
     def __init__(
-        self, plan: Plan, run: Store, strategy: Strategy, attempt: int, request: StopRequest
+        self, plan: Plan, storage: Store, strategy: Strategy, attempt: int, request: StopRequest
     ) -> None:
+        run = storage.below(plan.run_id)
         self._plan, self._run, self._strategy, self._attempt = plan, run, strategy, attempt
         self._request = request
-        self._step = 0
+        self._step, self._resumed = 0, ""
         self._report: Report | None = None
         self._pulse: Pulse | None = None
         self._sampler: Sampler | None = None
+        self._fence = Fence(run, attempt)
+        recovery = plan.spec.recovery
+        patience_s = 60.0 * recovery.max_unsaved_minutes
+        self._patient = Patient(Fenced(run, self._fence), patience_s=patience_s, tell=trackers.say)
         if strategy.rank == 0:
-            self._pulse = Pulse(run, plan, attempt, request)
-            journal = Journal(run, attempt)
-            tracker = trackers.make(plan, run, tell=lambda text: journal.event("tracking", message=text))
-            self._report = Report(plan, journal, tracker)
+            self._report = Report(plan, run, attempt, self._fence)
+            report = self._report
+            self._outbox = Outbox(lambda: bool(report.problem), patience_s=patience_s)
+            self._samples = Patient(Fenced(run, self._fence), patience_s=SAMPLES_S)
         self._saver = Saver(
             run,
             rank=strategy.rank,
@@ -88,7 +96,22 @@ class Life:
             versions=versions(),
             keep=plan.spec.checkpoint,
             on_event=self._event,
+            patience=Patience(timeout_s=patience_s),
+            spool_bytes=int(recovery.spool_gib * 2**30),
+            fence=self._fence,
+            before_commit=self._settle if strategy.rank == 0 else None,
         )
+        self._outage = Outage(self._saver, recovery, where=run.url, asked=request, tell=self._heard)
+        if strategy.rank == 0:
+            self._index = index.Writer(storage, plan.run_id)
+            self._pulse = Pulse(
+                run,
+                Status("starting", 0, plan.steps, attempt),
+                request,
+                fence=self._fence,
+                saving=self._saving,
+                told=self._list,
+            )
 
     def train(self) -> Outcome:
         """Build, resume, train."""
@@ -96,11 +119,11 @@ class Life:
         built = self._built = build(plan, strategy)
         self._meter, self._watch = Meter(built.objective.metrics), Stopwatch()
         early: list[tuple[str, dict[str, Any]]] = []
-        manifest, progress = resume(plan, self._run, strategy, built, lambda e, **f: early.append((e, f)))
+        manifest, progress = resume(plan, self._patient, strategy, built, lambda e, **f: early.append((e, f)))
         if manifest is None:
             initialise(plan, built, lambda e, **f: early.append((e, f)))
         else:
-            self._step = manifest.step
+            self._step, self._resumed = manifest.step, manifest.name
             self._meter.restore(progress["meter"])
             self._saver.resumed_from(manifest)
         self._begin(early)
@@ -121,8 +144,8 @@ class Life:
         processes = [row[0] for row in share(strategy, [os.getpid()])]
         if self._report is not None:
             self._report.start(
-                self._attempt,
                 self._step,
+                sealed=journal.sizes(self._patient, before=self._attempt),
                 spec_hash=self._plan.spec_hash,
                 versions=versions(),
                 workers=strategy.workers,
@@ -141,6 +164,9 @@ class Life:
     def due(self, step: int, signals: np.ndarray) -> Due:
         self._step = step
         self._tell("running")
+        if signals[STOP] > 0:  # whoever heard of it: no rank pauses any more, or waits without end
+            self._request.set()
+        self._outage.look(step)
         return self._clock.due(step, signals)
 
     def check(self, step: int, metrics: np.ndarray) -> None:
@@ -185,16 +211,16 @@ class Life:
             self._sampler = Sampler(self._plan, self._built.model)
         drawn = self._sampler.draw(count=node.count, steps=node.steps)
         pictures = figures.pictures(drawn.images, drawn.frames, drawn.frame_steps, drawn.energies)
-        folder = samples.at_step(step)
-        try:
-            meta = Meta.of(self._plan, step=step, attempt=self._attempt)
-            samples.write(self._run, folder, drawn, pictures, meta)
-        except StorageError as error:
-            self._event("samples_failed", step=step, reason=str(error))  # training goes on
-            return
-        for name, png in pictures.items():
-            self._report.image(f"samples/{name}", step, png)
-        self._event("samples", step=step, folder=folder)
+        folder, meta = samples.at_step(step), Meta.of(self._plan, step=step, attempt=self._attempt)
+
+        def send() -> None:
+            samples.write(self._samples, folder, drawn, pictures, meta)
+            self._event("samples", step=step, folder=folder, pictures=list(pictures))
+
+        def failed(reason: str) -> None:
+            self._event("samples_failed", step=step, folder=folder, reason=reason)
+
+        self._outbox.add(Item(send, failed))
 
     def save(self, step: int) -> None:
         self._guard.check_parameters(step)
@@ -202,37 +228,71 @@ class Life:
             {"step": step, "meter": self._meter.state()}, rank=self._strategy.rank
         )
         self._saver.save(step, state, self._report.metrics if self._report else {})
-        insist(self._saver, minutes=self._plan.spec.recovery.max_unsaved_minutes, where=self._run.url)
+
+    def _settle(self) -> None:
+        """What a checkpoint's step brought must be stored before it counts: nobody redoes those steps.
+
+        Raises:
+            StorageError: it is not.
+        """
+        assert self._report is not None, "rank 0 alone commits"
+        if not (self._outbox.empty(SETTLE_S) and self._report.stored()):
+            raise StorageError(self._report.problem or "samples are still being written")
 
     # --- how it ends ------------------------------------------------------------------------------
 
-    def end(self, outcome: Status, *, message: str = "") -> Outcome:
+    def end(self, outcome: Ending, *, message: str = "") -> Outcome:
         """Wait for the last checkpoint, write the last words."""
-        self._saver.wait()
-        if outcome != "diverged":
-            insist(self._saver, minutes=0.0, where=self._run.url)
+        self._outage.finish(self._step, insist=outcome != "diverged")
+        self._saver.close()
         if self._report is not None:
+            self._outbox.close(SETTLE_S)
             if message:
                 self._event(outcome, step=self._step, message=message)
-            self._report.close(self._step, outcome)
+            self._report.close(self._step, outcome, patience_s=END_S)
         if self._pulse is not None:
             self._pulse.close(outcome, self._step, message)
         return Outcome(outcome, self._step, self._report.metrics if self._report else {}, message)
 
     def fail(self, error: BaseException) -> None:
-        """Leave what can be left: the launcher may start another attempt."""
+        """Leave what can be left: the launcher may start another attempt.
+
+        The status comes first: a launcher kills who takes long, and a tracker may.
+        """
         message = str(error) or type(error).__name__
-        if self._report is not None:
-            self._event("failed", step=self._step, message=message)
-            self._report.close(self._step, "failed")
+        self._saver.close()
         if self._pulse is not None:
-            self._pulse.close("failed", self._step, message)
+            self._pulse.close("failed", self._step, message, patience_s=FAIL_S)
+        if self._report is not None:
+            self._outbox.close(0.0)
+            self._event("failed", step=self._step, message=message)
+            self._report.close(self._step, "failed", patience_s=FAIL_S)
 
     # --- rank 0 tells -----------------------------------------------------------------------------
 
     def _tell(self, state: str) -> None:
         if self._pulse is not None:
             self._pulse.tell(state, self._step)
+
+    def _saving(self) -> dict[str, Any]:
+        late = {"status": "paused"} if self._outage.announce(self._step) else {}
+        return {"message": self._saver.problem, "waiting": self._saver.waiting, **late}
+
+    def _list(self, said: Status) -> None:
+        """Keep the run's entry in the index of the storage fresh."""
+        assert self._report is not None, "only rank 0 has a pulse"
+        step, best = self._saver.committed, self._plan.spec.checkpoint.keep_best
+        newest = self._resumed  # until there is a newer one
+        if step is not None and (not newest or step > (address(newest) or (0, 0))[0]):
+            newest = name(step, self._attempt)
+        metric = index.telling(self._report.metrics, best.metric if best else None)
+        self._index.tell(said, checkpoint=newest or None, metric=metric)
+
+    def _heard(self, event: str, **fields: Any) -> None:
+        """The outage's own events also show in the status."""
+        if event == "paused":
+            self._tell("paused")
+        self._event(event, **fields)
 
     def _values(self, step: int, values: dict[str, float]) -> None:
         if self._report is not None:
@@ -241,3 +301,5 @@ class Life:
     def _event(self, event: str, *, step: int | None = None, **fields: Any) -> None:
         if self._report is not None:
             self._report.event(event, step=step, **fields)
+        elif event not in QUIET:  # other ranks have no journal, but a log
+            trackers.say(f"{event} at step {step}: {fields}")

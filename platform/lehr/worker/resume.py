@@ -10,6 +10,7 @@ from lehr import store as stores
 from lehr.checkpoint.manifest import Manifest
 from lehr.errors import UserError, letter
 from lehr.plan import Plan
+from lehr.spec import secrets
 from lehr.store import Store
 from lehr.strategies.guard import agree
 from lehr.strategies.strategy import Strategy
@@ -27,16 +28,18 @@ def resume(
     Returns:
         The manifest resumed from and its progress, or (None, {}) for a start from the seed.
     """
-    found = checkpoint.newest(run, spec_hash=plan.spec_hash) if strategy.rank == 0 else None
-    for name, reason in found.skipped if found else []:
-        tell("checkpoint_skipped", checkpoint=name, reason=reason)
-    chosen = found.manifest if found else None
-    step, attempt = agree(strategy, [chosen.step, chosen.attempt] if chosen else [0, 0])
+    rows = {"first_slot": strategy.rank * plan.batch_per_worker, "slots": plan.batch_per_worker}
+    manifest, state = None, None
+    if strategy.rank == 0:
+        found = checkpoint.load_newest(run, spec_hash=plan.spec_hash, **rows)
+        manifest, state = found.manifest, found.state
+        for name, reason in found.skipped:
+            tell("checkpoint_skipped", checkpoint=name, reason=reason)
+    step, attempt = agree(strategy, [manifest.step, manifest.attempt] if manifest else [0, 0])
     if attempt == 0:
         return None, {}
-    manifest = chosen or checkpoint.read_manifest(run, step, attempt)
-    first = strategy.rank * plan.batch_per_worker
-    state = checkpoint.load(run, manifest, first_slot=first, slots=plan.batch_per_worker)
+    manifest = manifest or checkpoint.read_manifest(run, step, attempt)
+    state = state or checkpoint.load(run, manifest, **rows)
     built.snapshot.put(state)
     return manifest, state.progress
 
@@ -46,7 +49,7 @@ def initialise(plan: Plan, built: Built, tell: Tell) -> None:
     node = plan.spec.init_from
     if node is None:
         return
-    source = stores.connect(node.run, plan.storage_options())
+    source = stores.connect(node.run, secrets.resolved(node.storage_options))
     found = checkpoint.newest(source, step=node.step if isinstance(node.step, int) else None)
     if found.manifest is None:
         raise UserError(letter("init_from.run", f"{node.run} has no checkpoint", do="see `lehr checkpoints`"))
