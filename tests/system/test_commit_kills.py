@@ -126,7 +126,7 @@ def test_frozen_at_a_change_and_thawed_when_others_have_saved(n: int, tmp_path: 
         assert found == ("found", int(names[-1][5:13])), "the newest that was committed when it froze"
         before = {key: run.read(key) for key in run.list()}
         frozen.send_signal(signal.SIGCONT)
-        said, problem = frozen.communicate(timeout=30)
+        said, problem = frozen.communicate(timeout=120)
     finally:
         frozen.kill()
         frozen.wait()

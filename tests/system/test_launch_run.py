@@ -122,7 +122,7 @@ def test_driver_may_die_and_be_stopped(folder: Path) -> None:
             second.stderr
         )
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=240)
         assert process.returncode == 130
         assert gone(family)
     now = status.read(run)

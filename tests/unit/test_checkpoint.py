@@ -203,7 +203,7 @@ def test_a_snapshot_is_forgotten_when_it_is_on_the_local_disk() -> None:
     saver.save(1, State({"a": array}, {}, {}, 0, 0), {})
     del array
     assert place.asked.wait(30)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while watch() is not None and time.monotonic() < until:
         time.sleep(0.001)
     assert watch() is None

@@ -176,7 +176,7 @@ def test_several_processes_download_once(home: Home, tmp_path: Path) -> None:
     assert [w.stdout and w.stdout.readline() for w in workers] == ["asking\n"] * 4
     time.sleep(0.2)  # all but one stand at the lock
     home.open.set()
-    said = [w.communicate(timeout=60)[0].strip() for w in workers]
+    said = [w.communicate(timeout=240)[0].strip() for w in workers]
     assert said == [str(len(CONTENT))] * 4
     assert len(home.asked) == 1
 
