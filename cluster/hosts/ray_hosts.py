@@ -1,0 +1,182 @@
+"""A Ray cluster over the hosts of a `network.Network`: a head on the first host, a worker on each other.
+
+    python cluster/hosts/ray_hosts.py 3
+
+makes three hosts, prints how to reach them, and takes all down again on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from network import Host, Network, lacking
+
+PORT, DASHBOARD, CLIENTS = 6379, 8265, 10001
+START_S = 120.0
+STORE_BYTES = 100 << 20
+# The head asks every host for a sign of life; silence for 5 x (1 s + 1 s) at most is a dead host. Ray's own
+# 5 x (3 s + 10 s) suits thousands of hosts.
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+class Cluster:
+    """Ray on the hosts of a network that is up. A context: Ray's processes end with their hosts.
+
+    Args:
+        network: its hosts.
+        cpus: that each host says it has; one number for all, or one a host.
+        head_cpus: that the head says it has: 0 keeps workers away from it.
+        health: environment of the head that says when a silent host is dead.
+        environment: more environment of all Ray processes, and of what runs in jobs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        cpus: int = 1,
+        head_cpus: int = 0,
+        health: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.network, self._cpus, self._head_cpus = network, cpus, head_cpus
+        self.token = secrets.token_hex(16)
+        self._health = HEALTH if health is None else health
+        network.environment |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **(environment or {}),
+        }
+        self.processes: dict[str, subprocess.Popen[Any]] = {}
+
+    @property
+    def head(self) -> Host:
+        return self.network.hosts[0]
+
+    @property
+    def workers(self) -> list[Host]:
+        return self.network.hosts[1:]
+
+    @property
+    def gcs(self) -> str:
+        """Address for drivers on a host of the cluster."""
+        return f"{self.head.address}:{PORT}"
+
+    @property
+    def address(self) -> str:
+        """Address for `lehr submit` from anywhere on the network."""
+        return f"http://{self.head.address}:{DASHBOARD}"
+
+    def __enter__(self) -> Cluster:
+        self.start_head()
+        for host in self.workers:
+            self.join(host)
+        self.wait(len(self.network.hosts))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for host in reversed(self.network.hosts):
+            if host.alive:
+                host.signal(signal.SIGKILL)
+        for process in self.processes.values():
+            process.wait()
+
+    def start_head(self, *, environment: dict[str, str] | None = None) -> None:
+        """Start the head's Ray and wait until it answers."""
+        words = ["--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD}",
+                 f"--num-cpus={self._head_cpus}", f"--ray-client-server-port={CLIENTS}"]  # fmt: skip
+        self._start(self.head, words, self._health | (environment or {}))
+        for port in (PORT, DASHBOARD):
+            self._listening(port)
+
+    def join(self, host: Host, *, cpus: int | None = None) -> None:
+        """Start Ray on a host, as a worker of the head; `wait` tells when it is there."""
+        words = [f"--address={self.gcs}", f"--num-cpus={self._cpus if cpus is None else cpus}"]
+        self._start(host, words, {})
+
+    def _start(self, host: Host, words: list[str], environment: dict[str, str]) -> None:
+        folder = host.folder / f"r{len(list(host.folder.glob('r*')))}"  # a revived host has a new one
+        common = [f"--node-ip-address={host.address}", f"--temp-dir={folder}", f"--object-store-memory={STORE_BYTES}",
+                  "--disable-usage-stats", "--block"]  # fmt: skip
+        with (host.folder / "ray.log").open("ab") as log:
+            self.processes[host.name] = host.start(
+                [ray_program(), "start", *words, *common], environment=environment, stdout=log, stderr=log
+            )
+
+    def _listening(self, port: int) -> None:
+        knock = f"import socket; socket.create_connection(({self.head.address!r}, {port}), 2).close()"
+        until = time.monotonic() + START_S
+        while self.head.run([sys.executable, "-c", knock]).returncode:
+            if time.monotonic() > until or self.processes[self.head.name].poll() is not None:
+                raise RuntimeError(f"Ray's head does not start:\n{self.said(self.head)}")
+            time.sleep(0.2)
+
+    def said(self, host: Host) -> str:
+        """What `ray start` said there."""
+        return (host.folder / "ray.log").read_text(errors="replace")
+
+    def alive(self) -> dict[str, dict[str, float]]:
+        """Resources of the hosts that Ray counts as alive, by address."""
+        program = (
+            "import json, sys\n"
+            "from ray._raylet import GcsClient\n"
+            "from ray.core.generated import gcs_pb2\n"
+            f"found = GcsClient(address={self.gcs!r}).get_all_node_info(timeout=20)\n"
+            "alive = {n.node_manager_address: dict(n.resources_total) for n in found.values()\n"
+            "         if n.state == gcs_pb2.GcsNodeInfo.ALIVE}\n"
+            "print('ALIVE' + json.dumps(alive))\n"
+        )
+        done = self.head.run([sys.executable, "-c", program])
+        for line in done.stdout.splitlines():
+            if line.startswith("ALIVE"):
+                return dict(json.loads(line.removeprefix("ALIVE")))
+        return {}
+
+    def wait(self, count: int, *, timeout_s: float = START_S) -> None:
+        """Wait until Ray counts so many hosts as alive."""
+        until = time.monotonic() + timeout_s
+        while len(found := self.alive()) != count:
+            if time.monotonic() > until:
+                raise RuntimeError(f"{count} hosts should be alive, and these are: {sorted(found)}")
+            time.sleep(0.5)
+
+
+def ray_program() -> str:
+    """The `ray` command of this Python."""
+    return str(Path(sys.executable).with_name("ray"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("hosts", type=int, help="how many, the head among them")
+    parser.add_argument("--cpus", type=int, default=1, help="that each worker host says it has (default 1)")
+    asked = parser.parse_args()
+    if reason := lacking():
+        sys.exit(f"hosts: {reason}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with Network(asked.hosts) as network, Cluster(network, cpus=asked.cpus) as cluster:
+        inside = " ".join(network.outside.command([])[:-1])
+        print(f"{asked.hosts} hosts are up: " + ", ".join(f"{h.name} {h.address}" for h in network.all))
+        print(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={cluster.token} RAY_ADDRESS={cluster.address}")
+        print(f"a shell outside of the cluster: {inside} bash\nCtrl-C takes all down", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
