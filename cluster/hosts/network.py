@@ -21,8 +21,16 @@ from pathlib import Path
 from typing import Any
 
 # Process 1 of a host: it waits for what nobody else waits for, and lives until it is killed.
-INIT = "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\n" \
-       "while True:\n    try:\n        os.wait()\n    except ChildProcessError:\n        time.sleep(0.2)\n"  # fmt: skip
+INIT = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        time.sleep(0.2)
+"""
 SUBNETS = range(1, 255)  # 10.77.N.0/24, one a switch
 OUTSIDE = 254  # last number of the address of the host that stands outside: clients, object stores
 
@@ -171,7 +179,7 @@ class Host:
         _ip("-n", self.namespace, "link", "set", "lo", "up")
 
     def introduce(self) -> None:
-        """Write the hosts file: all names, or this host's own leading to itself alone, as many hosts have it."""
+        """Write the hosts file: all names, or this host's own alone and for loopback, as many have it."""
         lines = ["127.0.0.1 localhost", "::1 localhost"]
         if self._named:
             lines += [f"{host.address} {host.name}" for host in self._network.all]
@@ -205,7 +213,9 @@ class Host:
     def quicken(self) -> None:
         """Make the link as fast as it was."""
         for namespace, device in self._ends():
-            subprocess.run(["tc", "-n", namespace, "qdisc", "del", "dev", device, "root"], capture_output=True)
+            subprocess.run(
+                ["tc", "-n", namespace, "qdisc", "del", "dev", device, "root"], capture_output=True
+            )
 
     def _ends(self) -> tuple[tuple[str, str], tuple[str, str]]:
         return (self.namespace, "eth0"), (self._network.name, self._plug)

@@ -111,8 +111,8 @@ class Cluster:
 
     def _start(self, host: Host, words: list[str], environment: dict[str, str]) -> None:
         folder = host.folder / f"r{len(list(host.folder.glob('r*')))}"  # a revived host has a new one
-        common = [f"--node-ip-address={host.address}", f"--temp-dir={folder}", f"--object-store-memory={STORE_BYTES}",
-                  "--disable-usage-stats", "--block"]  # fmt: skip
+        common = [f"--node-ip-address={host.address}", f"--temp-dir={folder}", "--disable-usage-stats",
+                  f"--object-store-memory={STORE_BYTES}", "--block"]  # fmt: skip
         with (host.folder / "ray.log").open("ab") as log:
             self.processes[host.name] = host.start(
                 [ray_program(), "start", *words, *common], environment=environment, stdout=log, stderr=log
@@ -162,7 +162,9 @@ def ray_program() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("hosts", type=int, help="how many, the head among them")
     parser.add_argument("--cpus", type=int, default=1, help="that each worker host says it has (default 1)")
     asked = parser.parse_args()

@@ -83,6 +83,28 @@ class Plan:
         told += needs.packages(self.spec)
         return [problem.letter() for problem in told]
 
+    def at(self, workers: int) -> Plan:
+        """The plan of an attempt with that many workers: the same run, divided otherwise.
+
+        Raises:
+            UserError: the job does not go with that many.
+        """
+        if workers == self.workers:
+            return self
+        if workers not in self.sizes:
+            came = f"{workers} workers are none of the numbers that this run can have"
+            raise UserError(letter("strategy.workers", came, accepted=", ".join(map(str, self.sizes))))
+        replicas = workers * self.devices_per_worker
+        return dataclasses.replace(
+            self, workers=workers, replicas=replicas, batch_per_worker=self.global_batch // workers,
+            batch_per_replica=self.global_batch // replicas,
+        )  # fmt: skip
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of workers that an attempt may have, least first; more than one in an elastic run."""
+        return rules.sizes(self.spec)
+
     @property
     def checkpoints_kept(self) -> int:
         """The most checkpoints that lie in storage at once, one being written not counted."""

@@ -15,7 +15,8 @@ from lehr.errors import KeyMissing
 from lehr.store import Store
 
 KEY = "status.json"
-ALIVE = ("starting", "running", "paused")
+ALIVE = ("queued", "starting", "running", "paused")
+ENDINGS = {"left": "queued"}  # what an attempt's ending means for its run, where that is another word
 SILENT_S = 60.0  # a living worker writes at least every 10 s
 
 
@@ -24,11 +25,12 @@ class Status:
     """How a run is.
 
     Args:
-        status: starting, running, paused, completed, stopped, diverged or failed.
+        status: queued (it waits for room on the cluster), starting, running, paused, completed, stopped,
+            diverged or failed.
         step: the step reached.
         steps: the plan's last step.
         attempt: number of this life of the run.
-        message: why, if it failed; what storage answers, if it fails.
+        message: why, if it failed; what it waits for, if it is queued; what storage answers, if it fails.
         waiting: checkpoints that are made and not yet in the store.
         time: seconds since 1970 at which this was written.
     """
@@ -74,8 +76,8 @@ def _of_journal(store: Store, said: Status, attempt: int) -> Status:
     ended = [entry["outcome"] for entry in entries if entry["type"] == "end"]
     steps = [entry["step"] for entry in entries if entry["step"] is not None]
     return replace(
-        said, status=ended[-1] if ended else "running", attempt=attempt, message="", waiting=0,
-        step=max(steps, default=0), time=entries[-1]["time"],
+        said, status=ENDINGS.get(ended[-1], ended[-1]) if ended else "running", attempt=attempt,
+        message="", waiting=0, step=max(steps, default=0), time=entries[-1]["time"],
     )  # fmt: skip
 
 

@@ -40,6 +40,9 @@ def test_the_least_job_gets_the_defaults_of_the_reference() -> None:
     assert spec.document()["checkpoint"] == {"every": {"epochs": 1}, "keep_last": 2, "keep_best": None}
     assert spec.document()["recovery"] == {
         "max_failures": 3,
+        "max_preemptions": 100,
+        "exclude_after": None,
+        "hang_minutes": 10.0,
         "on_divergence": "stop",
         "max_unsaved_minutes": 30.0,
         "on_storage_outage": "pause",

@@ -8,14 +8,14 @@ from typing import Any
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
-from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.config import LoggingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from lehr.launch import entry, train
+from lehr.launch import entry
 from lehr.launch.backends import Config
+from lehr.launch.policy import Policy
+from lehr.launch.scaling import Fixed
 from lehr.plan import Plan
 
 __all__ = ["Trainer", "TrainingFailedError", "trainer"]
@@ -42,25 +42,6 @@ class Trainer(DataParallelTrainer):
         if self._own:
             settings["scaling_policy"] = Fixed(self.scaling_config)
         return super()._initialize_and_run_controller(**settings)
-
-
-class Fixed(FixedScalingPolicy):
-    """The number of workers asked for, on a cluster that has room for them and does not grow."""
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Ray would register here with its autoscaler."""
-
-    def _maybe_send_resource_request(self) -> None:
-        return None
-
-
-class Policy(DefaultFailurePolicy):
-    """Ray's counting of failures; but what would fail the same way again ends the run at once."""
-
-    def make_decision(self, training_failed_error: Any) -> FailureDecision:
-        if any(each.final for each in train.failures_of(training_failed_error).values()):
-            return FailureDecision.RAISE
-        return super().make_decision(training_failed_error)
 
 
 def trainer(plan: Plan, meeting: Config, *, graphics: int, folder: str, name: str) -> Trainer:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lehr import logs
+from lehr import leaving, logs
 from lehr import store as stores
 from lehr.errors import LehrError, StorageDenied, UserError, letter
 from lehr.launch import failure
@@ -82,6 +82,13 @@ def rank() -> int:
     return int(task["task"]["index"]) if "task" in task else 0
 
 
+def workers() -> int:
+    """How many workers this attempt has, from what its launcher set."""
+    if "HOROVOD_SIZE" in os.environ:
+        return int(os.environ["HOROVOD_SIZE"])
+    return len(json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [0]))
+
+
 def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """Be the worker that the environment names, for the document `job`; the outcome's document.
 
@@ -98,7 +105,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     _settle(job["folder"])
-    plan = restore(job["plan"])
+    plan = restore(job["plan"]).at(workers())
     storage = stores.connect(job["storage"], plan.storage_options())
     folder = storage.below(plan.run_id)
     with logs.capture(folder, rank(), int(os.environ[ATTEMPT])):
@@ -106,10 +113,14 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
             faulthandler.enable(sys.stderr)
         try:
             _see(patient(plan, storage))
-            return _load(job["worker"])(plan, storage=storage).document()
+            outcome = _load(job["worker"])(plan, storage=storage)
         except BaseException as error:
             _note(error)
             raise WorkerFailed(failure.of(error).document()) from None
+    if outcome.status == "left":  # no answer for the user: it goes on
+        raise WorkerFailed(failure.left(leaving.asked()).document())
+    document: dict[str, Any] = outcome.document()
+    return document
 
 
 def _load(worker: str) -> Callable[..., Any]:

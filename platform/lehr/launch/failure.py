@@ -18,6 +18,9 @@ _COLLATERAL = re.compile(
 )
 
 
+LEFT = "Left"  # the kind of a failure that is none
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why one worker ended.
@@ -44,6 +47,11 @@ class Failure:
 def is_collateral(message: str) -> bool:
     """Whether an error says no more than that another worker is gone."""
     return bool(_COLLATERAL.search(message))
+
+
+def left(reason: str) -> Failure:
+    """Of a worker that was asked to leave, left a checkpoint and is to be started anew."""
+    return Failure(LEFT, reason)
 
 
 class WorkerFailed(Exception):

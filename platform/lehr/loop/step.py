@@ -12,7 +12,7 @@ from lehr.loop.optimizer import LossScale, apply_if
 from lehr.objectives.objective import Objective
 from lehr.strategies.strategy import Batch, Replicated, Strategy
 
-SIGNALS = 4
+SIGNALS = 5
 """Length of a batch's `signals`: what was decided on a clock, summed over replicas with the gradients."""
 
 

@@ -16,9 +16,20 @@ def problems(spec: Spec) -> list[Problem]:
 
 
 def workers(spec: Spec) -> int:
-    """The number of workers; of an elastic range, the most."""
+    """The number of workers; of an elastic range, the most that divide the batch."""
+    return max(sizes(spec), default=_bounds(spec)[1])
+
+
+def sizes(spec: Spec) -> tuple[int, ...]:
+    """Numbers of workers that the strategy allows and that divide the global batch evenly, least first."""
+    least, most = _bounds(spec)
+    devices = spec.strategy.devices_per_worker
+    return tuple(n for n in range(least, most + 1) if spec.train.global_batch % (n * devices) == 0)
+
+
+def _bounds(spec: Spec) -> tuple[int, int]:
     asked = spec.strategy.workers
-    return asked if isinstance(asked, int) else asked[1]
+    return (asked, asked) if isinstance(asked, int) else asked
 
 
 def replicas(spec: Spec) -> int:
@@ -39,14 +50,6 @@ def _not_built(spec: Spec) -> Iterator[Problem]:
             "rollback is not built yet",
             accepted="stop",
             do="--set recovery.on_divergence=stop",
-        )
-    if not isinstance(spec.strategy.workers, int):
-        least, most = spec.strategy.workers
-        yield spec.problem(
-            "strategy.workers",
-            f"[{least}, {most}] asks for an elastic run, which is not built yet",
-            accepted="one number of workers",
-            do=f"--set strategy.workers={most}",
         )
 
 
@@ -71,7 +74,15 @@ def _strategy(spec: Spec) -> Iterator[Problem]:
 
 def _division(spec: Spec) -> Iterator[Problem]:
     batch, parts = spec.train.global_batch, replicas(spec)
-    if batch % parts:
+    least, most = _bounds(spec)
+    if batch % parts and least < most:
+        devices = spec.strategy.devices_per_worker
+        yield spec.problem(
+            "train.global_batch",
+            f"{batch} examples cannot be divided evenly over any of {least} to {most} workers",
+            accepted=f"a multiple of {least * devices}, such as {_multiples(batch, least * devices)}",
+        )
+    elif batch % parts:
         yield spec.problem(
             "train.global_batch",
             f"{batch} examples cannot be divided evenly over {parts} replicas"

@@ -92,6 +92,15 @@ class Strategy(Node):
     gpus: Literal[True, False, "auto"] = Field(
         "auto", description="Whether workers ask for GPUs; auto: if any are there."
     )
+    memory_gib_per_worker: Positive | None = Field(
+        None, description="Memory reserved for each worker, in GiB; null: none is."
+    )
+    accelerator: Text | None = Field(
+        None, description="Type of GPU that hosts must have, as Ray names it, such as H100; null: any."
+    )
+    placement: Literal["pack", "spread"] = Field(
+        "pack", description="Workers on as few hosts as will hold them, or over as many as there are."
+    )
 
 
 class Best(Node):
@@ -127,6 +136,15 @@ class Recovery(Node):
     """What happens after a failure."""
 
     max_failures: Whole = Field(3, description="Failed attempts in one launch after which it gives up.")
+    max_preemptions: Whole = Field(
+        100, description="Times in one launch that hosts may be taken away with notice before it gives up."
+    )
+    exclude_after: Count | None = Field(
+        None, description="Failures on one host after which no worker is placed there; null: never."
+    )
+    hang_minutes: Positive = Field(
+        10.0, description="How long a worker may be silent before it counts as hung and the group restarts."
+    )
     on_divergence: Literal["stop", "rollback"] = Field(
         "stop", description="When the loss is no number: stop, or go back to the last good checkpoint."
     )

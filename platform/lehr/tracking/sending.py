@@ -11,7 +11,7 @@ from lehr.journal import Entry
 from lehr.store import Store
 from lehr.tracking.replay import Row, Stream
 
-GOOD = ("completed", "stopped")
+GOOD = ("completed", "stopped", "left")
 
 
 class Refused(LehrError):

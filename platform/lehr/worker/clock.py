@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lehr import leaving
 from lehr.cadence import NEVER, due
 from lehr.loop.step import SIGNALS
 from lehr.loop.train import Due
 from lehr.plan import Plan
 
-STOP, CHECKPOINT, SAMPLES, VALIDATION = range(SIGNALS)
+STOP, CHECKPOINT, SAMPLES, VALIDATION, LEAVE = range(SIGNALS)
 
 
 class Clock:
@@ -42,6 +43,7 @@ class Clock:
         """float32 [SIGNALS], for the step that comes next."""
         wishes = np.zeros(SIGNALS, np.float32)
         wishes[STOP] = self._stop()
+        wishes[LEAVE] = bool(leaving.asked())
         if self._rank == 0:
             for index, name in ((CHECKPOINT, "checkpoint"), (SAMPLES, "samples"), (VALIDATION, "validation")):
                 wishes[index] = self._timed(name)
@@ -58,7 +60,7 @@ class Clock:
         """What is due after `step`, given the sum of all ranks' signals of that step."""
         self._step = step
         last = step >= self._plan.steps
-        stop = bool(signals[STOP] > 0)
+        stop = bool(signals[STOP] > 0 or signals[LEAVE] > 0)
         verdict = Due(
             entry=last or stop or self._counted("track_every", step),
             validation=self._falls("validation", VALIDATION, step, signals, last=last),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lehr import figures, index, journal, samples
+from lehr import figures, index, journal, samples, status
 from lehr.checkpoint.manifest import address, name
 from lehr.checkpoint.saver import Saver
 from lehr.checkpoint.shares import Patience
@@ -26,7 +26,7 @@ from lehr.strategies.guard import Guard, share
 from lehr.strategies.strategy import Strategy
 from lehr.tracking import tracker as trackers
 from lehr.worker.build import build
-from lehr.worker.clock import STOP, Clock, StopRequest
+from lehr.worker.clock import LEAVE, STOP, Clock, StopRequest
 from lehr.worker.outage import Outage
 from lehr.worker.outbox import Item, Outbox
 from lehr.worker.outcome import Outcome
@@ -75,6 +75,7 @@ class Life:
         self._plan, self._run, self._strategy, self._attempt = plan, run, strategy, attempt
         self._request = request
         self._step, self._resumed = 0, ""
+        self._leaves = False  # rather than stops
         self._report: Report | None = None
         self._pulse: Pulse | None = None
         self._sampler: Sampler | None = None
@@ -137,7 +138,12 @@ class Life:
             self._step = train(parts, self, start=self._step, steps=plan.steps)
         finally:
             batches.close()
-        return self.end("completed" if self._step >= plan.steps else "stopped")
+        return self.end(self._ending())
+
+    def _ending(self) -> Ending:
+        if self._step >= self._plan.steps:
+            return "completed"
+        return "left" if self._leaves else "stopped"
 
     def _begin(self, early: list[tuple[str, dict[str, Any]]]) -> None:
         strategy = self._strategy
@@ -164,7 +170,10 @@ class Life:
     def due(self, step: int, signals: np.ndarray) -> Due:
         self._step = step
         self._tell("running")
-        if signals[STOP] > 0:  # whoever heard of it: no rank pauses any more, or waits without end
+        self._leaves = bool(signals[LEAVE] > 0 and not signals[STOP] > 0)
+        if (
+            signals[STOP] > 0 or self._leaves
+        ):  # whoever heard of it: nobody pauses any more, or waits for ever
             self._request.set()
         self._outage.look(step)
         return self._clock.due(step, signals)
@@ -251,7 +260,7 @@ class Life:
                 self._event(outcome, step=self._step, message=message)
             self._report.close(self._step, outcome, patience_s=END_S)
         if self._pulse is not None:
-            self._pulse.close(outcome, self._step, message)
+            self._pulse.close(status.ENDINGS.get(outcome, outcome), self._step, message)
         return Outcome(outcome, self._step, self._report.metrics if self._report else {}, message)
 
     def fail(self, error: BaseException) -> None:

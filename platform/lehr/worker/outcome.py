@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Status = Literal["completed", "stopped", "diverged"]
+Status = Literal["completed", "stopped", "left", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Outcome:
 
     Args:
         status: completed: the plan's last step is done; stopped: it was asked to stop and left a
-            checkpoint; diverged: it cannot be trained on, and trying again would do the same.
+            checkpoint; left: it was asked to leave, left a checkpoint, and another attempt is to go on;
+            diverged: it cannot be trained on, and trying again would do the same.
         step: the step reached.
         metrics: the last metrics journalled, by name.
         message: for diverged, the letter.
