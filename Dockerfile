@@ -5,7 +5,7 @@
 #   docker build --tag lehr:gpu --build-arg DEVICE=gpu .               CUDA from TensorFlow's own packages, NCCL in Horovod
 #   docker run --rm --shm-size=2g --volume "$PWD/runs:/home/lehr/runs" lehr run jobs/ebm-digits.yaml
 #   docker run --rm --gpus all --shm-size=8g lehr:gpu doctor
-#   docker run --rm --network host --entrypoint ray lehr start --block --address=HEAD:6379      a Ray worker
+#   docker run --rm --init --network host --shm-size=2g lehr host --address HEAD:6379           a Ray worker
 #
 # Ray keeps objects in shared memory, hence --shm-size. Secrets come at run time (--env-file), never into a layer.
 
@@ -27,13 +27,13 @@ FROM base AS compiler-cpu
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make cmake git \
     && rm -rf /var/lib/apt/lists/*
-ENV BUILD_FLAGS="" TENSORFLOW="tensorflow" LEHR_EXTRA=""
+ENV BUILD_FLAGS="" TENSORFLOW="tensorflow" LEHR_EXTRA="[launcher]"
 
 FROM compiler-cpu AS compiler-gpu
 COPY --from=cuda /usr/local/cuda-12.9 /usr/local/cuda
 COPY --from=cuda /usr/include/nccl.h /opt/nccl/include/
 COPY --from=cuda /usr/lib/x86_64-linux-gnu/libnccl_static.a /opt/nccl/lib/
-ENV BUILD_FLAGS="--gpu" TENSORFLOW="tensorflow[and-cuda]" LEHR_EXTRA="[gpu]" \
+ENV BUILD_FLAGS="--gpu" TENSORFLOW="tensorflow[and-cuda]" LEHR_EXTRA="[gpu,launcher]" \
     HOROVOD_CUDA_HOME=/usr/local/cuda \
     HOROVOD_NCCL_INCLUDE=/opt/nccl/include \
     HOROVOD_NCCL_LIB=/opt/nccl/lib \
@@ -64,7 +64,18 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 
 # hadolint ignore=DL3006
 FROM runtime-${DEVICE} AS runtime
-RUN useradd --create-home --uid 1000 lehr
+# Ray's cluster launcher copies files with rsync and reaches workers from the head with ssh. Login shells, which it
+# and older KubeRay use, forget PATH: what /etc/profile.d says holds for them, too. A volume at /tmp/ray belongs to
+# whom it belongs in the image.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends openssh-client rsync \
+    && rm -rf /var/lib/apt/lists/* \
+    && echo "export PATH=$PATH" > /etc/profile.d/lehr.sh \
+    && useradd --create-home --uid 1000 lehr \
+    && install --directory --owner=lehr --group=lehr /tmp/ray
+# The launcher asks the image for its home, and takes /root when it does not say.
+ENV HOME=/home/lehr
 COPY --from=build /opt/lehr /opt/lehr
 WORKDIR /home/lehr
 COPY --chown=1000:1000 jobs jobs

@@ -1,7 +1,7 @@
 """What all tests share: where real data lies, what the markers mean, a clean environment.
 
 Markers: `slow` more than about ten seconds, `system` starts other processes, `data` needs the data folder,
-`s3` needs Ceph's packages.
+`s3` needs Ceph's packages, `hosts` needs root and network namespaces.
 Quick tests run first, then slow ones, then system tests.
 """
 
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 import ceph
+import network
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
 
@@ -48,6 +49,16 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ceph.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def hosts() -> None:
+    """Leave to make hosts of one's own (cluster/hosts); skips where they cannot be made.
+
+    In CI the skip counts as a failure.
+    """
+    if reason := network.lacking():
+        pytest.skip(reason)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads the user's settings or touches their cache; processes that tests start inherit this."""
@@ -58,13 +69,18 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark and fixture of real data go together, as those of the S3 server do; cheap tests go first."""
+    """Mark and fixture of real data go together, as those of the S3 server and of hosts do; cheap tests go
+    first."""
     for item in items:
         names = getattr(item, "fixturenames", [])
         if "s3" in names:
             item.add_marker("s3")
         elif item.get_closest_marker("s3"):
             names.append("s3")
+        if "hosts" in names:
+            item.add_marker("hosts")
+        elif item.get_closest_marker("hosts"):
+            names.append("hosts")
         if "data_root" in names:
             item.add_marker("data")
         elif item.get_closest_marker("data"):

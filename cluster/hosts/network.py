@@ -2,28 +2,34 @@
 
 A host has a name, an address, an interface, processes and a folder for temporary files of its own; it shares
 the disk and the clock. Hosts hang on one switch, a bridge in a namespace of its own, which no interface joins
-to the machine's network. Needs root on Linux, and iproute2 and util-linux.
+to the machine's network. Needs root on Linux, and iproute2 and util-linux. Hosts end with the process that
+made them, however it ends; what a killed one left behind is cleared away by the next network.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Process 1 of a host: it waits for what nobody else waits for, and lives until it is killed.
+# Process 1 of a host: it waits for what nobody else waits for, and lives until it is killed, or until the
+# other end of its input is closed: by the death of who made the host.
 INIT = """
-import os, signal, time
+import os, signal, sys, threading, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
 print("up", flush=True)
 while True:
     try:
@@ -33,13 +39,16 @@ while True:
 """
 SUBNETS = range(1, 255)  # 10.77.N.0/24, one a switch
 OUTSIDE = 254  # last number of the address of the host that stands outside: clients, object stores
+# Where iproute2 keeps what namespaces see, and namespaces themselves.
+FILES, MOUNTS = Path("/etc/netns"), Path("/run/netns")
+CLONE_NEWNET = 0x40000000
 
 
 def lacking() -> str:
     """What this machine lacks to make hosts, in words; "" when nothing."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces are made by root on Linux"
-    programs = [name for name in ("ip", "tc", "unshare", "nsenter") if shutil.which(name) is None]
+    programs = [name for name in ("ip", "tc", "unshare", "nsenter", "setpriv") if shutil.which(name) is None]
     if programs:
         return f"{', '.join(programs)} not found: apt-get install iproute2 util-linux"
     probe = f"lehr-probe-{os.getpid()}"
@@ -48,6 +57,36 @@ def lacking() -> str:
         return f"no network namespaces here: {done.stderr.strip()}"
     subprocess.run(["ip", "netns", "del", probe], check=True)
     return ""
+
+
+def sweep() -> None:
+    """Clear away the networks whose makers were killed."""
+    for paper in FILES.glob("lehr*/owner"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, born, *folders = paper.read_text().split("\n")
+            if _born(int(pid)) != born:
+                for folder in folders:
+                    shutil.rmtree(folder, ignore_errors=True)
+                name = paper.parent.name
+                _forget([*(each.name for each in MOUNTS.glob(f"{name}-*")), name])
+
+
+def _forget(namespaces: Sequence[str]) -> None:
+    for name in namespaces:
+        for _ in itertools.repeat(None, 20):
+            if not (MOUNTS / name).exists():
+                break
+            if subprocess.run(["ip", "netns", "del", name], capture_output=True).returncode:
+                time.sleep(0.1)  # busy
+        shutil.rmtree(FILES / name, ignore_errors=True)
+
+
+def _born(pid: int) -> str:
+    """When a process began, by the kernel's clock; "" when there is none: numbers of processes come again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _ip(*words: str) -> None:
@@ -84,10 +123,18 @@ class Host:
         enter = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "--pid", "--mount", "--fork",
                  "--mount-proc", "--kill-child"]  # fmt: skip
         start = ["sh", "-c", 'hostname "$0"; exec "$@"', self.name, sys.executable, "-c", INIT]
-        self._init = subprocess.Popen([*enter, *start], stdout=subprocess.PIPE)
+        # In a session of its own: a terminal's Ctrl-C is for who made the host.
+        with (self.folder / "host.log").open("wb") as log:
+            self._init = subprocess.Popen(
+                [*enter, *start],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         assert self._init.stdout is not None
         if self._init.stdout.readline() != b"up\n":
-            raise RuntimeError(f"host {self.name} does not come up")
+            raise RuntimeError(f"host {self.name} does not come up: {(self.folder / 'host.log').read_text()}")
 
     @property
     def alive(self) -> bool:
@@ -97,6 +144,9 @@ class Host:
         """As a power cut: the others hear nothing more of it, and no process has a last word."""
         self.cut()
         self.halt()
+        # With the namespace go its connections, which would else tell of their end once the link is mended.
+        _ip("-n", self._network.name, "link", "del", self._plug)
+        _ip("netns", "del", self.namespace)
 
     def halt(self) -> None:
         """End all its processes at once; its network still says so to the others."""
@@ -104,12 +154,16 @@ class Host:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._first(), signal.SIGKILL)  # the kernel ends the rest
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._init.wait(10)
         self._init.kill()
-        self._init.wait()
+        self._init.communicate()
         self._init = None
 
     def revive(self) -> None:
-        """Come back after `kill` or `halt`: the same name and address, nothing running."""
+        """Come back after `kill` or `halt`: the same name and address, nothing running, a link as new."""
+        if not (MOUNTS / self.namespace).exists():
+            self.connect()
         self.boot()
         self.mend()
 
@@ -120,12 +174,17 @@ class Host:
     # --- processes --------------------------------------------------------------------------------
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """What to run outside so that `words` run on this host."""
-        return ["nsenter", "--target", str(self._first()), "--all", f"--wd={os.getcwd()}", "--", *words]
+        """What to run outside so that `words` run on this host. Who kills what runs outside kills both.
+
+        Another signal reaches what runs outside alone: `signal` is for the program.
+        """
+        enter = ["nsenter", "--target", str(self._first()), "--all", f"--wd={os.getcwd()}", "--"]
+        return [*enter, "setpriv", "--pdeathsig", "KILL", *words]
 
     def start(self, words: Sequence[str], *, environment: Mapping[str, str] | None = None, **options: Any
               ) -> subprocess.Popen[Any]:  # fmt: skip
         """Start a program on this host and do not wait for it; `options` are those of Popen."""
+        options = {"start_new_session": True} | options
         return subprocess.Popen(self.command(words), env=self._environment(environment), **options)
 
     def run(
@@ -142,6 +201,8 @@ class Host:
         """Process 1 of this host, by its number outside."""
         if self._init is None:
             raise RuntimeError(f"host {self.name} is down")
+        if self._init.poll() is not None:
+            raise ProcessLookupError(f"host {self.name} has died")
         children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
         if not children:
             raise ProcessLookupError(f"host {self.name} has died")
@@ -166,17 +227,37 @@ class Host:
                 os.kill(pid, number)
         return chosen
 
+    def listener(self, port: int = 0) -> socket.socket:
+        """A socket that listens on this host, and is this process's: a door from the network to here."""
+        opened: list[socket.socket] = []
+
+        def listen() -> None:  # a thread may be on another network than its process
+            with (MOUNTS / self.namespace).open() as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET) == 0:
+                    opened.append(socket.create_server((self.address, port)))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        thread.join()
+        if not opened:
+            raise RuntimeError(f"no socket can listen on host {self.name}")
+        return opened[0]
+
     # --- the link ---------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Make the host's namespace and lead a cable to the switch."""
         _ip("netns", "add", self.namespace)
         _ip("-n", self._network.name, "link", "add", self._plug, "type", "veth",
-            "peer", "name", "eth0", "netns", self.namespace)  # fmt: skip
+            "peer", "name", "eth0", "address", self._hardware(), "netns", self.namespace)  # fmt: skip
         _ip("-n", self._network.name, "link", "set", self._plug, "master", "switch", "up")
         _ip("-n", self.namespace, "address", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self.namespace, "link", "set", "eth0", "up")
         _ip("-n", self.namespace, "link", "set", "lo", "up")
+
+    def _hardware(self) -> str:
+        """Its hardware address: a host that comes back has the one that others remember."""
+        return "02:00:" + ":".join(f"{int(part):02x}" for part in self.address.split("."))
 
     def introduce(self) -> None:
         """Write the hosts file: all names, or this host's own alone and for loopback, as many have it."""
@@ -185,7 +266,7 @@ class Host:
             lines += [f"{host.address} {host.name}" for host in self._network.all]
         else:
             lines[0] += f" {self.name}"
-        folder = Path("/etc/netns", self.namespace)
+        folder = FILES / self.namespace
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "hosts").write_text("\n".join(lines) + "\n")
 
@@ -236,6 +317,7 @@ class Network:
         self.environment: dict[str, str] = {}  # of every program on every host
         self.hosts = [Host(self, f"h{i}", i, named=named) for i in range(1, count + 1)]
         self.outside = Host(self, "outside", OUTSIDE)
+        self._sign()
 
     @property
     def all(self) -> list[Host]:
@@ -243,11 +325,19 @@ class Network:
 
     def _free(self) -> tuple[str, str]:
         """Make the switch's namespace, under a number that no other network has."""
+        sweep()
         for number in SUBNETS:
             name = f"lehr{number}"
             if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0:
                 return name, f"10.77.{number}"
-        raise RuntimeError("no free network: `ip netns` lists those of runs that were killed")
+        raise RuntimeError("no free network: `ip netns` lists them")
+
+    def _sign(self) -> None:
+        """Write down whose the network is, and its folders, for `sweep`."""
+        paper = FILES / self.name / "owner"
+        paper.parent.mkdir(parents=True, exist_ok=True)
+        words = [str(os.getpid()), _born(os.getpid()), *(str(host.folder) for host in self.all)]
+        paper.write_text("\n".join(words))
 
     def __enter__(self) -> Network:
         try:
@@ -269,9 +359,4 @@ class Network:
         """End all processes of all hosts and remove the network."""
         for host in self.all:
             host.close()
-        for name in [*(host.namespace for host in self.all), self.name]:
-            for _ in itertools.repeat(None, 20):  # a namespace lives as long as its last process
-                if subprocess.run(["ip", "netns", "del", name], capture_output=True).returncode == 0:
-                    break
-                time.sleep(0.1)
-            shutil.rmtree(Path("/etc/netns", name), ignore_errors=True)
+        _forget([*(host.namespace for host in self.all), self.name])

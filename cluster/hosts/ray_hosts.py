@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import secrets
 import signal
 import subprocess
@@ -42,6 +43,8 @@ class Cluster:
         head_cpus: that the head says it has: 0 keeps workers away from it.
         health: environment of the head that says when a silent host is dead.
         environment: more environment of all Ray processes, and of what runs in jobs.
+        agent: whether worker hosts run `lehr host`, which leaves properly on SIGTERM, or else `ray start`.
+        notice_s: how long such a host lives on after SIGTERM.
     """
 
     def __init__(
@@ -52,11 +55,15 @@ class Cluster:
         head_cpus: int = 0,
         health: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
+        agent: bool = False,
+        notice_s: float = 30.0,
     ) -> None:
         self.network, self._cpus, self._head_cpus = network, cpus, head_cpus
+        self._agent, self._notice_s = agent, notice_s
         self.token = secrets.token_hex(16)
         self._health = HEALTH if health is None else health
         network.environment |= {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # jobs call `python`
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -91,23 +98,31 @@ class Cluster:
 
     def __exit__(self, *error: object) -> None:
         for host in reversed(self.network.hosts):
+            self.clear(host)
+
+    def clear(self, host: Host) -> None:
+        """End Ray and all else on a host at once; the host itself stays up."""
+        with contextlib.suppress(ProcessLookupError):
             if host.alive:
                 host.signal(signal.SIGKILL)
-        for process in self.processes.values():
+        if process := self.processes.pop(host.name, None):
+            process.kill()  # its host may be gone, with all that was on it
             process.wait()
 
     def start_head(self, *, environment: dict[str, str] | None = None) -> None:
         """Start the head's Ray and wait until it answers."""
         words = ["--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD}",
                  f"--num-cpus={self._head_cpus}", f"--ray-client-server-port={CLIENTS}"]  # fmt: skip
-        self._start(self.head, words, self._health | (environment or {}))
+        self._start(self.head, [program("ray"), "start", *words], self._health | (environment or {}))
         for port in (PORT, DASHBOARD):
             self._listening(port)
 
     def join(self, host: Host, *, cpus: int | None = None) -> None:
         """Start Ray on a host, as a worker of the head; `wait` tells when it is there."""
-        words = [f"--address={self.gcs}", f"--num-cpus={self._cpus if cpus is None else cpus}"]
-        self._start(host, words, {})
+        ray = [program("ray"), "start", f"--address={self.gcs}"]
+        lehr = [program("lehr"), "host", f"--address={self.gcs}", f"--notice={self._notice_s}", "--"]
+        words = lehr if self._agent else ray
+        self._start(host, [*words, f"--num-cpus={self._cpus if cpus is None else cpus}"], {})
 
     def _start(self, host: Host, words: list[str], environment: dict[str, str]) -> None:
         folder = host.folder / f"r{len(list(host.folder.glob('r*')))}"  # a revived host has a new one
@@ -115,7 +130,7 @@ class Cluster:
                   f"--object-store-memory={STORE_BYTES}", "--block"]  # fmt: skip
         with (host.folder / "ray.log").open("ab") as log:
             self.processes[host.name] = host.start(
-                [ray_program(), "start", *words, *common], environment=environment, stdout=log, stderr=log
+                [*words, *common], environment=environment, stdout=log, stderr=log
             )
 
     def _listening(self, port: int) -> None:
@@ -127,7 +142,7 @@ class Cluster:
             time.sleep(0.2)
 
     def said(self, host: Host) -> str:
-        """What `ray start` said there."""
+        """What `ray start`, or `lehr host`, said there."""
         return (host.folder / "ray.log").read_text(errors="replace")
 
     def alive(self) -> dict[str, dict[str, float]]:
@@ -156,9 +171,9 @@ class Cluster:
             time.sleep(0.5)
 
 
-def ray_program() -> str:
-    """The `ray` command of this Python."""
-    return str(Path(sys.executable).with_name("ray"))
+def program(name: str) -> str:
+    """A command of this Python, `ray` or `lehr`."""
+    return str(Path(sys.executable).with_name(name))
 
 
 def main() -> None:
@@ -172,12 +187,17 @@ def main() -> None:
         sys.exit(f"hosts: {reason}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Network(asked.hosts) as network, Cluster(network, cpus=asked.cpus) as cluster:
-        inside = " ".join(network.outside.command([])[:-1])
+        inside = " ".join(network.outside.command([]))
         print(f"{asked.hosts} hosts are up: " + ", ".join(f"{h.name} {h.address}" for h in network.all))
         print(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={cluster.token} RAY_ADDRESS={cluster.address}")
         print(f"a shell outside of the cluster: {inside} bash\nCtrl-C takes all down", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             signal.pause()
+        except KeyboardInterrupt:
+            pass
+        finally:  # taking down is not to be interrupted
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What one would write by hand: a deep energy-based model on two Horovod workers through Ray Train, one step.
 
-It knows nothing of lehr. `startup.py` compares the time to its first step with that of `lehr run`: the same
-model, data, batch, chain and optimizer. It has no checkpoints, no metrics, no checks and nothing to resume.
+It knows nothing of lehr. `startup.py` compares the time to its first step with that of `lehr run`, and
+`submit.py`, as a job on a cluster that is there already, with that of `lehr submit`: the same model, data,
+batch, chain and optimizer. It has no checkpoints, no metrics, no checks and nothing to resume.
 """
 
 from __future__ import annotations
@@ -110,7 +111,9 @@ def train() -> float:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False)
+    # A job on a cluster finds its address there; else there is a cluster to start.
+    own = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": WORKERS + 1, "include_dashboard": False}
+    ray.init(log_to_driver=False, **own)
     with tempfile.TemporaryDirectory() as folder:
         trainer = DataParallelTrainer(
             train,

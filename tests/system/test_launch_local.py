@@ -77,7 +77,8 @@ def test_defect_is_told_with_the_end_of_the_right_log(storage: Store) -> None:
     with pytest.raises(LaunchError) as raised:
         local.spawn(plan("horovod", "recovery.max_failures=0"), storage, worker="launch_workers:stumble")
     said = str(raised.value)
-    assert said.startswith("worker 1 failed in attempt 1: ZeroDivisionError: a defect\n")
+    where = f"worker 1 on host {os.uname().nodename}"
+    assert said.startswith(f"{where} failed in attempt 1: ZeroDivisionError: a defect\n")
     assert "about to divide" in said
     assert f"log: {storage.url}/lenet/logs/rank-0001.a1.log" in said
 

@@ -121,4 +121,4 @@ def test_folder_that_workers_do_not_see_is_told(storage: Store, address: str) ->
 
 def test_cluster_without_room_is_told_before_waiting(storage: Store, address: str) -> None:
     answer, _ = drive(storage, "exchange", "{kind: horovod, workers: 4}", address=address)
-    assert "4 workers of 1 CPUs need 4 CPUs; the cluster has 2" in answer["message"]
+    assert "4 workers of 1 CPU need more than this cluster ever has (2 of them fit)" in answer["message"]

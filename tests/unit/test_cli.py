@@ -106,9 +106,12 @@ def test_help_lists_every_command_with_a_sentence() -> None:
     assert list(listed) == names
     assert names == [
         "run",
+        "submit",
+        "stop",
         "check",
         "plan",
         "schema",
+        "list",
         "runs",
         "status",
         "show",
@@ -117,7 +120,9 @@ def test_help_lists_every_command_with_a_sentence() -> None:
         "sample",
         "curves",
         "track",
+        "manifest",
         "chaos",
+        "host",
         "doctor",
     ]
 

@@ -139,8 +139,8 @@ def test_show_tells_all(tmp_path: Path, lehr: Lehr) -> None:
     assert str(tmp_path / "lenet") in lines
     for line in ("model lenet", "strategy horovod", "workers 2 x 1 devices", "batch 128", "train/loss 0.025"):
         assert line in lines
-    assert any(line.startswith("1 0 15 ") and line.endswith(" failed") for line in lines)
-    assert any(line.startswith("2 10 40 ") and line.endswith(" completed") for line in lines)
+    assert any(line.startswith("1 2 0 15 ") and line.endswith(" failed") for line in lines)
+    assert any(line.startswith("2 2 10 40 ") and line.endswith(" completed") for line in lines)
     assert any("a1 step 15 failed message peer gone" in line for line in lines)
     assert "second line" not in out
     assert any(line.startswith("step-00000040.a2 40 2 ") and line.endswith("complete") for line in lines)

@@ -176,3 +176,16 @@ def test_image_runs_as_a_user_and_holds_no_secret() -> None:
         "\n".join(line for line in TEXT.splitlines() if line[:1] != "#"),
     )
     assert STAGES["runtime"].all("ENTRYPOINT") == ['["lehr"]']
+
+
+def test_image_is_what_rays_launcher_expects() -> None:
+    """It looks up the home, copies with rsync, reaches workers with ssh, and runs login shells."""
+    runtime = STAGES["runtime"]
+    [home] = [rest.partition("=")[2] for rest in runtime.all("ENV") if rest.startswith("HOME=")]
+    steps = " ".join(runtime.all("RUN"))
+    assert runtime.all("WORKDIR") == [home]
+    assert "useradd --create-home --uid 1000 lehr" in steps
+    assert {"rsync", "openssh-client"} <= set(steps.split())
+    assert re.search(r"PATH=\$PATH\" > /etc/profile\.d/", steps)
+    for device in DEVICES:
+        assert re.search(r'LEHR_EXTRA="\[[\w,]*\blauncher\]"', environment(lineage("build", device))), device

@@ -15,27 +15,8 @@ from lehr.launch import embedded
 from lehr.plan import Plan
 
 
-def plan(gpus: str = "auto", workers: int = 4) -> Plan:
-    return jobs.plan(jobs.LENET, f"strategy={{kind: horovod, workers: {workers}, gpus: {gpus}}}")
-
-
-@pytest.mark.parametrize(
-    ("gpus", "there", "given"),
-    [("auto", 0, 0), ("auto", 3, 0), ("auto", 4, 1), ("true", 4, 1), ("false", 8, 0)],
-)
-def test_every_worker_gets_gpus_or_none_does(gpus: str, there: int, given: int) -> None:
-    assert embedded.graphics(plan(gpus), {"CPU": 8.0, "GPU": float(there)}) == given
-
-
-def test_gpus_asked_for_and_missing_are_told() -> None:
-    with pytest.raises(LaunchError, match=r"strategy\.gpus: 4 workers need 4 GPUs, and the cluster has 2"):
-        embedded.graphics(plan("true"), {"GPU": 2.0})
-
-
-def test_cluster_without_room_is_told_before_waiting() -> None:
-    embedded.place(plan(), {"CPU": 4.0})
-    with pytest.raises(LaunchError, match="4 workers of 1 CPUs need 4 CPUs; the cluster has 3"):
-        embedded.place(plan(), {"CPU": 3.0})
+def plan() -> Plan:
+    return jobs.plan(jobs.LENET, "strategy={kind: horovod, workers: 4}")
 
 
 def test_nobody_at_the_address_is_told_soon() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,11 @@ SHUT = Failure(
 DEFECT = Failure("ValueError", "ValueError: shapes differ")
 DIED = Failure("Died", "its process was killed by signal 9")
 FINAL = Failure("UserError", "data.root: nothing is there", final=True)
+
+RAYS = (  # Ray 2.60
+    "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.77.1.2, "
+    "ID: 68af) was 1.14GB used / 23.54GB limit (0.048459)\nOOM kill reason: Memory usage 1216483328B exceeded"
+)
 
 
 @pytest.fixture
@@ -83,6 +90,10 @@ def test_our_own_errors_come_back_as_they_were(name: str, run: Store) -> None:
             "code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer",
             "SYSTEM_ERROR, Worker unexpectedly exits with a connection error code 2. End of file.",
         ),
+        (
+            f"A worker health check failed.\n{RAYS}",
+            "Ray killed it, for its host ran low on memory: 1.14GB used / 23.54GB limit",
+        ),
         ("\n  it hangs\nmore", "it hangs"),
         ("", "Ray does not say why"),
     ],
@@ -117,3 +128,68 @@ def test_worker_without_a_log_is_told_nevertheless(run: Store) -> None:
     said = str(failure.error({0: DIED}, run, url=run.url))
     assert said.startswith("worker 0 failed in attempt 0: its process was killed by signal 9\n")
     assert "last lines" not in said
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+SMALL_GPU = "ResourceExhaustedError: {{OOM}} when allocating tensor on /device:GPU:0 by allocator GPU_0_bfc"
+
+
+def test_gpu_that_is_too_small_would_be_so_again() -> None:
+    class ResourceExhaustedError(Exception):
+        """As TensorFlow's is called."""
+
+    assert failure.of(ResourceExhaustedError("OOM when allocating by allocator GPU_0_bfc")).final
+    assert not failure.of(ResourceExhaustedError("OOM when allocating by allocator cpu")).final
+
+
+@pytest.mark.parametrize(
+    ("each", "advice"),
+    [
+        (
+            Failure("ResourceExhaustedError", SMALL_GPU, True, "h3"),
+            "lower train.global_batch or use more work",
+        ),
+        (Failure(failure.MEMORY, f"its process ended: {RAYS}", host="h3"), "strategy.memory_gib_per_worker"),
+        (Failure("MemoryError", "MemoryError: ", host="h3"), "strategy.memory_gib_per_worker"),
+    ],
+)
+def test_want_of_memory_names_the_worker_its_host_and_what_to_do(
+    each: Failure, advice: str, run: Store
+) -> None:
+    raised = str(failure.error({0: LOST, 1: each}, run, url=run.url))
+    assert raised.startswith("worker 1 on host h3 ran out of memory in attempt 0: ")
+    assert advice in raised.splitlines()[-1]
+
+
+def test_worker_that_left_no_word_may_have_been_killed_by_the_kernel(run: Store) -> None:
+    each = Failure(
+        "Died", "its process ended: SYSTEM_ERROR, connection error code 2. End of file.", host="h3"
+    )
+    raised = str(failure.error({1: each}, run, url=run.url))
+    assert raised.startswith("worker 1 on host h3 failed in attempt 0: ")
+    assert "dmesg" in raised
+
+
+def group(**failures: Exception) -> Any:
+    """An error of Ray Train's about its workers, as `r1=...`."""
+    return SimpleNamespace(worker_failures={int(name[1:]): each for name, each in failures.items()})
+
+
+def test_host_of_a_worker_that_died_is_taken_from_rays_words() -> None:
+    died = RuntimeError("A worker health check failed.\nWorker info: Worker(hostname='h3',\n)\nEnd of file.")
+    found = train.failures_of(group(r0=died, r1=RuntimeError(f"hostname='h2',\n{RAYS}")))
+    assert [(each.kind, each.host) for each in found.values()] == [("Died", "h3"), (failure.MEMORY, "h2")]
+
+
+def test_spent_budget_joins_the_letter(run: Store) -> None:
+    error = group(r1=WorkerFailed(DEFECT.document()))
+    raised = train._explain(error, run, "recovery.max_failures: 4 failures, and 3 are allowed")
+    assert isinstance(raised, LaunchError)
+    assert str(raised).startswith("worker 1 failed in attempt 0: ValueError: shapes differ\n")
+    assert str(raised).endswith("\nrecovery.max_failures: 4 failures, and 3 are allowed")
+
+
+def test_spent_preemptions_are_the_letter(run: Store) -> None:
+    error = group(r0=WorkerFailed(failure.left("preempted").document()))
+    assert str(train._explain(error, run, "recovery.max_preemptions: 2")) == "recovery.max_preemptions: 2"

@@ -200,6 +200,40 @@ def test_the_table_says_what_the_plan_says() -> None:
     assert rows["samples"] == "every 469 steps (60 times)"
 
 
+def test_the_table_says_which_sizes_an_elastic_run_may_have() -> None:
+    rows = dict(table.rows(planned(EBM, "strategy={kind: horovod, workers: [1, 4]}")))
+    assert rows["strategy"] == "horovod: 1, 2 or 4 of [1, 4] workers x 1 device, 1 thread a worker"
+    assert rows["batch"] == "128 = 1 x 128 = 2 x 64 = 4 x 32 a worker"
+
+
+@given(batch=st.integers(1, 256), least=st.integers(1, 8), more=st.integers(1, 8))
+def test_every_size_of_an_elastic_run_divides_its_batch(batch: int, least: int, more: int) -> None:
+    most = least + more
+    sets = (f"train.global_batch={batch}", f"strategy={{kind: horovod, workers: [{least}, {most}]}}",
+            f"sampler.buffer.size={4 * batch}")  # fmt: skip
+    possible = [n for n in range(least, most + 1) if batch % n == 0]
+    if not possible:
+        with pytest.raises(
+            SpecError, match=f"cannot be divided evenly over any of {least} to {most} workers"
+        ):
+            planned(EBM, *sets)
+        return
+    plan = planned(EBM, *sets)
+    assert list(plan.sizes) == possible
+    assert plan.workers == possible[-1]
+    for size in plan.sizes:
+        there = plan.at(size)
+        assert there.batch_per_worker * there.workers == batch
+        assert (there.spec_hash, there.steps, there.sizes) == (plan.spec_hash, plan.steps, plan.sizes)
+
+
+def test_a_type_of_gpu_without_gpus_is_a_mistake() -> None:
+    with pytest.raises(
+        SpecError, match=r"strategy\.accelerator: H100 is a type of GPU, and strategy\.gpus is"
+    ):
+        planned(EBM, "strategy={kind: horovod, workers: 2, accelerator: H100, gpus: false}")
+
+
 def test_a_cadence_longer_than_the_run_is_told() -> None:
     assert (
         dict(table.rows(planned(EBM, "train.duration={steps: 5}")))["validation"]

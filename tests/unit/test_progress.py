@@ -49,6 +49,33 @@ def test_an_earlier_drivers_words_are_not_this_runs(run: Store) -> None:
     assert (follower.seen.attempt, follower.seen.status, follower.seen.step) == (0, "waiting", 40)
 
 
+def test_a_run_that_waits_for_room_is_seen_before_its_first_attempt(run: Store) -> None:
+    attempt(run, 0).close()
+    status.write(run, status.Status("queued", 40, 100, 1, "left by an earlier driver"))
+    follower = Follower(run, attempts=1, step=40)
+    follower.look()
+    assert (follower.seen.status, follower.seen.waits) == ("waiting", "")
+    status.write(run, status.Status("queued", 40, 100, 1, "waits for room: ..."))
+    follower.look()
+    assert (follower.seen.status, follower.seen.waits) == ("queued", "waits for room: ...")
+    assert (follower.seen.attempt, follower.seen.step, follower.seen.trouble) == (0, 40, "")
+    status.write(run, status.Status("queued", 40, 100, 1))
+    follower.look()
+    assert progress.headline(jobs.plan(jobs.EBM), follower.seen) == "starting the workers ..."
+
+
+def test_workers_that_left_did_not_die(run: Store) -> None:
+    follower = Follower(run)
+    first = attempt(run, 0)
+    first.end(60, "left")
+    first.close()
+    attempt(run, 60).close()
+    tell(run, "queued", 60)
+    tell(run, "running", 61, attempt=2)
+    assert follower.look() == ["the workers left, with a checkpoint; attempt 2 resumed from step 60"]
+    assert (follower.seen.restarts, follower.seen.left) == (1, 1)
+
+
 def test_metrics_and_checkpoints_are_seen_once(run: Store) -> None:
     follower = Follower(run, now=lambda: 1000.0)
     diary = attempt(run, 0)
@@ -188,6 +215,8 @@ def test_line_tells_everything_at_once() -> None:
         ({"attempt": 0}, "starting the workers ..."),
         ({"status": "starting"}, "loading data, building the model ..."),
         ({"status": "failed"}, "starting all workers again ..."),
+        ({"status": "queued"}, "starting all workers again ..."),
+        ({"status": "queued", "waits": "waits for room: ..."}, "queued: waits for room: ..."),
     ],
 )
 def test_headline_says_what_is_waited_for(changes: dict[str, Any], said: str) -> None:
@@ -200,6 +229,11 @@ def test_details_tell_restarts_and_the_age_of_the_checkpoint() -> None:
     )
     assert dict(rows)["checkpoint"] == "step 40, 60 s ago"
     assert dict(rows)["attempt"] == "3; workers failed 2 times; now from step 40"
+
+
+def test_details_tell_failures_from_workers_that_left() -> None:
+    rows = progress.details(seen(restarts=3, left=1, attempt=4, from_step=40), now=160.0)
+    assert dict(rows)["attempt"] == "4; workers failed 2 times and left once; now from step 40"
 
 
 @pytest.mark.parametrize(

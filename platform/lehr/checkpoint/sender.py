@@ -13,6 +13,7 @@ from lehr.checkpoint.manifest import ROOT, Manifest, Part, listing, name
 from lehr.checkpoint.sealing import seal
 from lehr.checkpoint.sending import Backoff, Closed, Delivery, Save, Writer
 from lehr.errors import KeyMissing, StorageError, Superseded
+from lehr.vitals import OURS
 
 
 @dataclass
@@ -131,6 +132,7 @@ class Sender:
 
     def _succeed(self, save: Save, parts: list[Part]) -> None:
         outage_s = self.standing.succeed(save.step)
+        OURS.checkpoint_at = time.time()
         if outage_s is not None:
             self.tell("storage_back", step=save.step, after_s=outage_s)
         deleted: list[str] = []

@@ -18,6 +18,7 @@ from lehr.checkpoint.spool import File
 from lehr.errors import CheckpointError, Superseded, letter
 from lehr.fence import Fence
 from lehr.store import Store
+from lehr.vitals import OURS
 
 _chance = random.SystemRandom()  # the global one is the user's
 
@@ -160,6 +161,7 @@ class Delivery:
             if file.part.file not in self._sent:
                 self._writer.check()
                 self._put(key(self._folder, file.part.file), file.content)
+                OURS.uploaded_bytes += file.part.size_bytes
                 self._sent.add(file.part.file)
                 self.progress += 1
 

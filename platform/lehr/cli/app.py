@@ -21,12 +21,17 @@ from lehr.errors import LehrError
 # Commands by the module that holds them, in the order of `lehr --help`.
 COMMANDS = {
     "run": ("run",),
+    "submit": ("submit",),
+    "stop": ("stop",),
     "check": ("check", "plan", "schema"),
+    "list": ("list",),
     "runs": ("runs", "status", "show", "checkpoints"),
     "logs": ("logs",),
     "sample": ("sample", "curves"),
     "track": ("track",),
+    "manifest": ("manifest",),
     "chaos": ("chaos",),
+    "host": ("host",),
     "doctor": ("doctor",),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

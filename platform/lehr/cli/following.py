@@ -18,6 +18,7 @@ from lehr.store import Store, growing
 WINDOW_S = 30.0  # over which the speed is measured
 PATIENCE_S = 10.0  # after which it is said that storage does not answer
 DIED = "a worker died"
+LEFT = "the workers left, with a checkpoint"
 CHECKPOINT = "checkpoint"  # the event of a committed checkpoint
 
 
@@ -35,6 +36,8 @@ class Seen:
         checkpoint_step: of the newest checkpoint known; None when there is none.
         checkpoint_time: when it was seen committed, in seconds since 1970.
         restarts: how many attempts began after this driver's first.
+        left: how many of them because all workers had left as they were asked to.
+        waits: what a queued run waits for; "" when it is not queued.
         unsaved: checkpoints that wait for the storage.
         trouble: what storage answers, if it fails.
         best: of the metric by which a checkpoint is kept, since this driver began: value and step.
@@ -49,6 +52,8 @@ class Seen:
     checkpoint_step: int | None = None
     checkpoint_time: float | None = None
     restarts: int = 0
+    left: int = 0
+    waits: str = ""
     unsaved: int = 0
     trouble: str = ""
     best: tuple[float, int] | None = None
@@ -84,7 +89,7 @@ class Follower:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._run, self._best, self._now = run, best, now
-        self._before = attempts
+        self._before, self._began = attempts, now()
         self._attempt, self._offset = attempts + 1, 0
         self._steps: deque[tuple[float, int]] = deque()
         self._failed = DIED
@@ -103,12 +108,16 @@ class Follower:
         notes: list[str] = []
         try:
             told = status.read(self._run)
-            if told is not None and told.attempt > self._before:  # else an earlier driver left it
+            if told is not None and self._is_news(told):
                 self._take_status(told)
                 notes.extend(note for entry in self._entries(told.attempt) if (note := self._take(entry)))
         except StorageError as error:
             return [*notes, *self._unanswered(error)]
         return [*self._answered(), *notes]
+
+    def _is_news(self, told: Status) -> bool:
+        """Whether an earlier driver did not leave it: before its first attempt, a run may be queued."""
+        return told.attempt > self._before or (told.status == "queued" and told.time >= self._began)
 
     def _unanswered(self, error: StorageError) -> list[str]:
         """Say once that storage does not answer, if it has not for a while."""
@@ -126,9 +135,12 @@ class Follower:
         return ["storage answers again"] if complained else []
 
     def _take_status(self, told: Status) -> None:
-        self.seen.status, self.seen.attempt = told.status, told.attempt
-        self.seen.unsaved, self.seen.trouble = told.waiting, told.message
-        if told.status == "starting":
+        self.seen.status = told.status
+        self.seen.attempt = told.attempt if told.attempt > self._before else 0
+        queued = told.status == "queued"
+        self.seen.waits = told.message if queued else ""
+        self.seen.unsaved, self.seen.trouble = told.waiting, "" if queued else told.message
+        if told.status == "starting" or queued:
             return  # it does not know its step yet
         self.seen.step = told.step
         if self._measured[0] != told.attempt:
@@ -173,6 +185,8 @@ class Follower:
             self._compare(int(entry["step"]))
         elif kind == "event":
             return self._take_event(entry)
+        elif kind == "end" and entry.get("outcome") == "left":
+            self.seen.left, self._failed = self.seen.left + 1, LEFT
         return None
 
     def _compare(self, step: int) -> None:

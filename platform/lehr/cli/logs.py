@@ -1,4 +1,4 @@
-"""`lehr logs`: what a worker printed, from storage alone; no cluster, no TensorFlow."""
+"""`lehr logs`: what a worker printed, from storage; of a driver without a log there, from its cluster."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehr.cli.runs import Name, Storage
+from lehr.cli.runs import Address, Name, Storage
 
 if TYPE_CHECKING:
+    from lehr.cli.known import Known
+    from lehr.launch.jobs import Jobs
     from lehr.store import Store
 
 DRIVER = "driver"
@@ -23,15 +25,20 @@ Lines = Annotated[int | None, typer.Option(metavar="N", min=0, help="Only the la
 
 def logs(
     run: Name, rank: Rank = "0", attempt: Attempt = None, follow: Follow = False, lines: Lines = None,
-    storage: Storage = "runs",
+    storage: Storage = "runs", address: Address = None,
 ) -> None:  # fmt: skip
     """Print what a worker of a run printed; what is more, with --follow.
 
     Where keys are no files, a log arrives in storage some seconds after it was printed.
     """
-    from lehr.cli import printing, stored
+    from lehr.cli import known, printing
 
-    folder = stored.find(run, storage).folder
+    there = known.cluster(address)
+    found = known.find(run, storage, there)
+    if there is not None and _is_on_cluster(found, rank):
+        _show_job(there, found, lines, follow=follow)
+        return
+    folder = found.folder
     wanted = printing.choose(folder, _number(rank), attempt)
     _introduce(folder, wanted)
     following = printing.Following(folder, wanted, pinned=attempt is not None)
@@ -40,6 +47,29 @@ def logs(
     if follow:
         for text in following.rest(lambda: _introduce(folder, following.log)):
             _print(text)
+
+
+def _is_on_cluster(found: Known, rank: str) -> bool:
+    """Whether only the cluster has the log: of a driver of which there is none in storage."""
+    from lehr.cli import printing
+    from lehr.store import growing
+
+    if found.job is None or rank != DRIVER:
+        return False
+    return found.run is None or growing.size(found.run.folder, printing.DRIVER_KEY) is None
+
+
+def _show_job(there: Jobs, found: Known, lines: int | None, *, follow: bool) -> None:
+    from lehr.launch.tail import Tail
+
+    assert found.job is not None, "the cluster has none"
+    typer.echo(f"== job {found.job.id} on {there.address.url} ==", err=True)
+    text = there.log(found.job.id)
+    said = text.splitlines(keepends=True)
+    _print("".join(said if lines is None else said[max(0, len(said) - lines) :]))
+    if follow:
+        tail = Tail(there, found.job.id, show=_print, say=lambda line: typer.echo(line, err=True))
+        tail.follow(skip=len(text))
 
 
 def _number(rank: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from lehr import journal
 from lehr.checkpoint import reader
@@ -137,7 +138,7 @@ def _job(run: Run) -> Iterator[str]:
     }
     rows = [(name, str(kind)) for name, kind in kinds.items() if kind]
     rows += [
-        ("workers", f"{plan.get('workers')} x {plan.get('devices_per_worker')} devices"),
+        ("workers", f"{_workers(plan)} x {plan.get('devices_per_worker')} devices"),
         ("batch", str(plan.get("global_batch"))),
         ("steps", f"{plan.get('steps')}, {plan.get('steps_per_epoch')} an epoch"),
         ("optimizer", ", ".join([str(kind), *(f"{name} {value}" for name, value in optimizer.items())])),
@@ -148,9 +149,14 @@ def _job(run: Run) -> Iterator[str]:
     yield from columns.aligned(rows, indent="  ")
 
 
+def _workers(plan: Mapping[str, Any]) -> str:
+    asked = (plan["spec"].get("strategy") or {}).get("workers")
+    return f"{asked[0]} to {asked[-1]}" if isinstance(asked, list | tuple) else str(plan.get("workers"))
+
+
 def _attempts(run: Run) -> Iterator[str]:
     if run.attempts:
-        head = ("attempt", "from step", "to step", "began", "took", "end")
+        head = ("attempt", "workers", "from step", "to step", "began", "took", "end")
         yield "attempts"
         rows = [_attempt(number, journal.read_attempt(run.folder, number)) for number in run.attempts]
         if rows[-1][-1] == UNENDED and stored.is_alive(run):
@@ -160,12 +166,13 @@ def _attempts(run: Run) -> Iterator[str]:
 
 def _attempt(number: int, entries: list[Entry]) -> tuple[str, ...]:
     if not entries:
-        return (str(number), *[stored.NOTHING] * 4, "said nothing")
+        return (str(number), *[stored.NOTHING] * 5, "said nothing")
     first, last = entries[0], entries[-1]
-    begins = next((entry["from_step"] for entry in entries if entry["type"] == "start"), stored.NOTHING)
+    start = next((entry for entry in entries if entry["type"] == "start"), {})
+    workers, begins = (str(start.get(name, stored.NOTHING)) for name in ("workers", "from_step"))
     reached = max((entry["step"] for entry in entries if entry["step"] is not None), default=stored.NOTHING)
     took = columns.duration(last["time"] - first["time"])
-    return (str(number), str(begins), str(reached), columns.moment(first["time"]), took,
+    return (str(number), workers, begins, str(reached), columns.moment(first["time"]), took,
             last.get("outcome", UNENDED))  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class Terminal:
         plan = self._plan
         kept = plan.spec.checkpoint.keep_best
         self._follower = Follower(self._run, attempts=before.attempts, step=before.step, best=kept)
-        workers = f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
+        workers = sizes(plan)
         start = "" if before.step is None else f", going on from step {before.step}"
         self.say(f"{plan.run_id}: {plan.spec.strategy.kind}, {workers}, {plan.steps} steps{start}")
         self.say(f"  folder {self._run.url}")
@@ -120,13 +120,22 @@ class Terminal:
         return Group(top, rows)
 
 
+def sizes(plan: Plan) -> str:
+    """How many workers: `2 workers`, or `1, 2 or 4 workers`."""
+    from lehr.cli.table import either
+
+    return f"{either(plan.sizes)} worker{'s' if plan.sizes[-1] > 1 else ''}"
+
+
 def headline(plan: Plan, seen: Seen) -> str:
     """Where the run is: `step 120/400, epoch 2.5`, or what it waits for."""
+    if seen.waits:
+        return f"queued: {seen.waits}"
     if seen.attempt == 0:
         return "starting the workers ..."
     if seen.status == "starting":
         return "loading data, building the model ..."
-    if seen.status == "failed":
+    if seen.status in ("failed", "queued"):
         return "starting all workers again ..."
     return f"step {seen.step}/{plan.steps}, epoch {seen.step / plan.steps_per_epoch:.2f}"
 
@@ -155,11 +164,16 @@ def details(seen: Seen, *, now: float) -> list[tuple[str, str]]:
     """What is said of the training below the bar: name and text."""
     rows = [("metrics", metrics(seen.values) or "none yet"), ("checkpoint", checkpoint(seen, now=now))]
     if seen.restarts:
-        times = "once" if seen.restarts == 1 else f"{seen.restarts} times"
-        rows.append(("attempt", f"{seen.attempt}; workers failed {times}; now from step {seen.from_step}"))
+        counts = (("failed", seen.restarts - seen.left), ("left", seen.left))
+        why = " and ".join(f"{verb} {_times(count)}" for verb, count in counts if count > 0)
+        rows.append(("attempt", f"{seen.attempt}; workers {why}; now from step {seen.from_step}"))
     if waits := unsaved(seen):
         rows.append(("storage", waits))
     return rows
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def checkpoint(seen: Seen, *, now: float) -> str:

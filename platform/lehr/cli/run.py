@@ -84,12 +84,12 @@ def _train(
     plan: Plan, base: Store, terminal: Terminal, address: str | None, *, local: bool
 ) -> tuple[Outcome, int | None]:
     from lehr import logs
-    from lehr.launch import driver, stopping
+    from lehr.launch import driver, ending, stopping
 
     folder = base.below(plan.run_id)
     stopping.clear(folder)
     # What Ray and TensorFlow say in this process goes to a file; the terminal has a descriptor of its own.
-    with logs.into(folder, "logs/driver.log"):
+    with logs.into(folder, "logs/driver.log"), ending.listening(folder, terminal.say):
         return driver.drive(_work(plan, base, address, local), folder, tick=terminal.tick, say=terminal.say)
 
 

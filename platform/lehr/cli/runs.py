@@ -1,4 +1,7 @@
-"""`lehr runs`, `status`, `show` and `checkpoints`: they read storage alone; no cluster, no TensorFlow."""
+"""`lehr runs`, `status`, `show` and `checkpoints`: they read storage alone; no TensorFlow.
+
+`status` asks a cluster, too, if one is named.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,14 @@ Storage = Annotated[
         envvar="LEHR_STORAGE",
         help="Where runs are kept: a folder or a URL. Its credentials come from this process (AWS_*, "
         "profiles, roles and the like; AWS_ENDPOINT_URL for another S3 server), not from the job.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A cluster's dashboard, as http://head:8265; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS.",
+        show_default=False,
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the URL of its folder.")]
@@ -31,13 +42,17 @@ def runs(storage: Storage = "runs") -> None:
     typer.echo("\n".join(columns.aligned(stored.rows(found))))
 
 
-def status(run: Name, storage: Storage = "runs") -> None:
-    """Tell in a few lines how a run is. Exit code 1 when it failed, diverged or has fallen silent."""
-    from lehr.cli import overview, stored
+def status(run: Name, storage: Storage = "runs", address: Address = None) -> None:
+    """Tell in a few lines how a run is. Exit code 1 when it failed, diverged or has fallen silent.
 
-    found = stored.find(run, storage)
-    typer.echo("\n".join(overview.status_lines(found)))
-    if stored.is_amiss(found):
+    With a cluster that it was submitted to, also of one that waits, or failed, before it had a folder.
+    """
+    from lehr.cli import known
+
+    there = known.cluster(address)
+    found = known.find(run, storage, there)
+    typer.echo("\n".join(known.status_lines(found, there)))
+    if known.is_amiss(found):
         raise typer.Exit(1)
 
 

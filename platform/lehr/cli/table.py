@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lehr.cadence import Cadence
 from lehr.plan import Plan
 
@@ -33,10 +35,6 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
 
 def _training(plan: Plan) -> list[tuple[str, str]]:
     spec = plan.spec
-    spread = f"{_count(plan.workers, 'worker')} x {_count(plan.devices_per_worker, 'device')}"
-    batch = f"{plan.global_batch:,} = {plan.workers} x {plan.batch_per_worker:,} a worker"
-    if plan.devices_per_worker > 1:
-        batch += f", {plan.batch_per_replica:,} a replica"
     epochs = plan.steps / plan.steps_per_epoch
     rest = plan.train_examples % plan.global_batch
     last = f"; the last batch of an epoch has {rest}" if rest else ""
@@ -44,11 +42,32 @@ def _training(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("model", f"{spec.model.kind}, objective {spec.objective.kind}"),
         ("data", f"{spec.data.kind} {' x '.join(map(str, spec.data.shape))}: {examples}"),
-        ("strategy", f"{spec.strategy.kind}: {spread} = {_count(plan.replicas, 'replica')}, "
+        ("strategy", f"{spec.strategy.kind}: {_spread(plan)}, "
                      f"{_count(plan.threads_per_worker, 'thread')} a worker"),
-        ("batch", batch),
+        ("batch", f"{plan.global_batch:,} = {' = '.join(_division(plan, size) for size in plan.sizes)}"),
         ("steps", f"{plan.steps:,} = {epochs:.4g} epochs of {plan.steps_per_epoch:,}{last}"),
     ]  # fmt: skip
+
+
+def _spread(plan: Plan) -> str:
+    """Over how many workers and devices; of an elastic run, which of the numbers asked for are possible."""
+    devices, asked = _count(plan.devices_per_worker, "device"), plan.spec.strategy.workers
+    if isinstance(asked, int):
+        return f"{_count(plan.workers, 'worker')} x {devices} = {_count(plan.replicas, 'replica')}"
+    return f"{either(plan.sizes)} of [{asked[0]}, {asked[1]}] workers x {devices}"
+
+
+def _division(plan: Plan, workers: int) -> str:
+    """How the global batch falls to so many workers."""
+    each = plan.at(workers)
+    text = f"{workers} x {each.batch_per_worker:,}{' a worker' if workers == plan.sizes[-1] else ''}"
+    return f"{text}, {each.batch_per_replica:,} a replica" if plan.devices_per_worker > 1 else text
+
+
+def either(numbers: Sequence[int]) -> str:
+    """`1, 2 or 4`."""
+    *rest, last = map(str, numbers)
+    return f"{', '.join(rest)} or {last}" if rest else last
 
 
 def _cadences(plan: Plan) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ Horovod backend any more.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +16,11 @@ from ray.train.backend import Backend, BackendConfig
 
 from lehr import journal
 from lehr import store as stores
-from lehr.launch import entry, rendezvous
+from lehr.launch import entry, hosts, rendezvous
 from lehr.launch.rendezvous import Environment, Place, Port, Rendezvous
 from lehr.plan import restore
 
+REASON = "LEHR_REASON"  # why an attempt that is not the first began: JSON, for the journal of rank 0
 _held: list[Port] = []  # in a worker: its port, until the process ends
 
 
@@ -57,6 +59,8 @@ class Meeting(Backend):
         address = backend_config.address or ray.util.get_node_ip_address()
         self._rendezvous = rendezvous.meet(plan.spec.strategy.kind, places, address=address)
         common = entry.environment(plan, journal.latest_attempt(run) + 1)
+        if hosts.OURS.reason:
+            common[REASON] = json.dumps(hosts.OURS.reason)
         if backend_config.hidden:
             common["CUDA_VISIBLE_DEVICES"] = "-1"
         tell = worker_group.execute_single_async

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from lehr.errors import LaunchError, UserError, letter
+from lehr.launch.room import Room
 from lehr.plan import Plan
 
 KNOCK_S = 10.0
@@ -33,6 +34,7 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker, and the end, are seen this soon
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # workers' output goes to their logs
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # of a notice of 30 s, Ray's own 5 would be much
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -43,28 +45,33 @@ OWN_SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_prestart_worker_first_driver": "0",  # Ray Train asks for processes of its own kind; these would idle
 }
+# On a cluster that others use, too.
+JOINED_SETTINGS = {
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",  # room was seen just before: else another job took it
+}
 
 
 def prepare(address: str | None) -> None:
     """Set what Ray reads when it is imported. What the user has set stays."""
-    for name, value in (SETTINGS | ({} if address else OWN_SETTINGS)).items():
+    for name, value in (SETTINGS | (JOINED_SETTINGS if address else OWN_SETTINGS)).items():
         os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
-def cluster(plan: Plan, address: str | None) -> Iterator[dict[str, float]]:
-    """Be connected to Ray during the block; gives the resources of the whole cluster by name.
+def cluster(plan: Plan, address: str | None) -> Iterator[Room]:
+    """Be connected to Ray during the block; gives what its hosts have.
 
     Args:
         plan: what must find room; an own cluster is made as large as it needs, whatever this machine has.
         address: of a running cluster; None starts one on this machine, which ends with the block.
 
     Raises:
-        LaunchError: the cluster cannot be reached, started, or is too small.
+        LaunchError: the cluster cannot be reached or started.
     """
-    with _joined(address) if address else _own(plan) as ray:
-        resources = {name: float(amount) for name, amount in ray.cluster_resources().items()}
-        yield resources
+    with _joined(address) if address else _own(plan):
+        from lehr.launch import census
+
+        yield census.grown()
 
 
 @contextlib.contextmanager
@@ -78,6 +85,8 @@ def _own(plan: Plan) -> Iterator[Any]:
         "include_dashboard": False,
         "_temp_dir": str(folder),
     }
+    if plan.spec.strategy.memory_gib_per_worker is not None:  # Ray counts on 7 tenths of it
+        settings["_memory"] = psutil.virtual_memory().total
     try:
         _connect(ray, "local", **settings)
         yield ray
@@ -164,42 +173,3 @@ def _short_folder() -> str:
     """A folder for temporary files whose name leaves room for Ray's sockets."""
     folder = tempfile.gettempdir()
     return folder if len(folder) <= LONGEST_FOLDER - len(f"/{PREFIX}1234567-12345678") else "/tmp"
-
-
-def graphics(plan: Plan, resources: dict[str, float]) -> int:
-    """GPUs that each worker gets: as many as it has devices, or 0.
-
-    Raises:
-        LaunchError: they are asked for and not there.
-    """
-    wanted, there = plan.devices_per_worker, int(resources.get("GPU", 0))
-    asked = plan.spec.strategy.gpus
-    if asked is False or (asked == "auto" and there < wanted * plan.workers):
-        return 0
-    if there < wanted * plan.workers:
-        raise LaunchError(
-            letter(
-                "strategy.gpus",
-                f"{plan.workers} workers need {wanted * plan.workers} GPUs, and the cluster has {there}",
-                do="lower strategy.workers, or set strategy.gpus: auto",
-            )
-        )
-    return wanted
-
-
-def place(plan: Plan, resources: dict[str, float]) -> None:
-    """Say before waiting that a cluster has no room for the plan, ever.
-
-    Raises:
-        LaunchError: it needs more CPUs than the cluster has.
-    """
-    each = plan.spec.strategy.cpus_per_worker
-    wanted, there = plan.workers * each, resources.get("CPU", 0.0)
-    if there < wanted:
-        raise LaunchError(
-            letter(
-                "strategy.workers",
-                f"{plan.workers} workers of {each} CPUs need {wanted} CPUs; the cluster has {there:g}",
-                do="lower strategy.workers or strategy.cpus_per_worker, or add hosts to the cluster",
-            )
-        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lehr import errors, logs
@@ -18,7 +19,15 @@ _COLLATERAL = re.compile(
 )
 
 
+# What says that memory ran out, by Ray's memory monitor, by Python, or by TensorFlow on a device.
+_MEMORY = re.compile(
+    r"OutOfMemory|\bMemoryError|ResourceExhaustedError|RESOURCE_EXHAUSTED|running low on memory"
+    r"|NODE_OUT_OF_MEMORY"
+)
+_WORDLESS = re.compile(r"connection error code 2|End of file|killed by signal 9")
+
 LEFT = "Left"  # the kind of a failure that is none
+MEMORY = "OutOfMemory"  # the kind of one by Ray's memory monitor
 
 
 @dataclass(frozen=True)
@@ -29,16 +38,23 @@ class Failure:
         kind: name of the exception's class, or "Died" for a process that left no word.
         message: the letter, or one line.
         final: starting again would end the same way.
+        host: the name of its host, where it is known.
     """
 
     kind: str
     message: str
     final: bool = False
+    host: str = field(default="", compare=False)
 
     @property
     def collateral(self) -> bool:
         """True when it failed only because another worker did."""
         return is_collateral(f"{self.kind} {self.message}")
+
+    @property
+    def memory(self) -> bool:
+        """True when memory ran out."""
+        return bool(_MEMORY.search(f"{self.kind} {self.message}"))
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,10 +79,15 @@ class WorkerFailed(Exception):
 
 
 def of(error: BaseException) -> Failure:
-    """The failure that `error` means. Our own errors would come again, but the store may recover."""
-    final = isinstance(error, LehrError) and not isinstance(error, StorageError)
+    """The failure that `error` means, in the process where it happened.
+
+    Our own errors would come again, but the store may recover. So would a GPU that is too small: what is on
+    it is ours alone, while a host's memory is shared with others.
+    """
     message = str(error) if isinstance(error, LehrError) else f"{type(error).__name__}: {error}".strip()
-    return Failure(type(error).__name__, message, final)
+    own = isinstance(error, LehrError) and not isinstance(error, StorageError)
+    small = bool(_MEMORY.search(message)) and "GPU" in message
+    return Failure(type(error).__name__, message, own or small, os.uname().nodename)
 
 
 def cause(failures: Mapping[int, Failure]) -> int:
@@ -92,12 +113,30 @@ def error(failures: Mapping[int, Failure], run: Store, *, url: str) -> LehrError
         return known(failure.message)
     attempt, tail = _log(run, rank)
     when = "" if attempt is None else f" in attempt {attempt}"
-    lines = [f"worker {rank} failed{when}: {_first_line(failure.message)}"]
+    where = f" on host {failure.host}" if failure.host else ""
+    what = "ran out of memory" if failure.memory else "failed"
+    lines = [f"worker {rank}{where} {what}{when}: {first_line(failure.message)}"]
     if tail:
         lines += ["  its last lines:", *(f"    {line}" for line in tail)]
     lines.append(f"  log: {url}/{'logs' if attempt is None else logs.key(rank, attempt)}")
-    lines.append("  do: mend what the log tells and give the same command again: it goes on where it was")
+    lines.append(f"  do: {_advice(failure)} and give the same command again: it goes on where it was")
     return LaunchError("\n".join(lines))
+
+
+def _advice(failure: Failure) -> str:
+    if failure.memory and "GPU" in failure.message:
+        return "lower train.global_batch or use more workers, so that less lies on one GPU,"
+    if failure.memory:
+        return (
+            "ask for the memory it needs (strategy.memory_gib_per_worker), lower train.global_batch, or put "
+            "fewer workers on a host (strategy.placement: spread),"
+        )
+    if _WORDLESS.search(failure.message):
+        return (
+            "mend what the log tells (a process that ends without a word was killed, by somebody or by the "
+            "kernel when the host ran out of memory: dmesg there tells)"
+        )
+    return "mend what the log tells"
 
 
 def _log(run: Store, rank: int) -> tuple[int | None, list[str]]:
@@ -110,5 +149,6 @@ def _log(run: Store, rank: int) -> tuple[int | None, list[str]]:
         return attempt, []
 
 
-def _first_line(message: str) -> str:
+def first_line(message: str) -> str:
+    """What to quote of a message of many lines."""
     return message.strip().splitlines()[0] if message.strip() else "it left no word"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from lehr.errors import LaunchError, LehrError, letter
-from lehr.launch import admission, embedded, entry, failure
+from lehr.launch import admission, embedded, entry, failure, room, waiting
 from lehr.launch.failure import Failure
+from lehr.launch.notes import Notes
 from lehr.launch.rendezvous import LOOPBACK
 from lehr.plan import Plan
 from lehr.store import Store
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _EXIT = re.compile(
     r"[Ww]orker exit type: (\S+) Worker exit detail: (.*?)(?: Some common causes|$)", re.MULTILINE
 )
+_HOST = re.compile(r"\bhostname='([^']+)'")  # in what Ray Train says of a worker that does not answer
+_FULL = re.compile(r"running low on memory\..*? was (.+? used / .+? limit)")  # Ray's memory monitor
 _LONGEST = 200
 
 
@@ -40,9 +44,10 @@ def run(plan: Plan, storage: Store, *, address: str | None = None, worker: str =
 
     admission.visible(storage)
     embedded.prepare(address)
-    with embedded.cluster(plan, address) as resources:
-        embedded.place(plan, resources)
-        graphics = embedded.graphics(plan, resources)
+    with embedded.cluster(plan, address) as there:
+        least = plan.sizes[0] if address else plan.workers  # a cluster of its own is as large as it needs
+        graphics = room.graphics(plan, there, least=least)
+        room.require(there, room.wants(plan, gpus=graphics), least=least, most=plan.workers)
         job = entry.document(plan, storage.url, worker=worker)
         return Outcome(**_fit(plan, job, storage.below(plan.run_id), graphics=graphics, own=address is None))
 
@@ -56,17 +61,29 @@ def _fit(plan: Plan, job: dict[str, Any], run: Store, *, graphics: int, own: boo
     # Ray Train insists on a folder; ours is elsewhere and nothing is reported to it, so none is shared.
     with tempfile.TemporaryDirectory(prefix="lehr-ray-train-") as folder:
         trainer = controller.trainer(plan, meeting, graphics=graphics, folder=folder, name=name)
+        notes = Notes(folder)
         try:
-            outcome: dict[str, Any] = trainer.fit().return_value
+            with notes.heard(_say):
+                outcome: dict[str, Any] = trainer.fit().return_value
         except controller.TrainingFailedError as error:
-            raise _explain(error, run) from error
+            if (stopped := waiting.stopped(error)) is not None:
+                return stopped
+            raise _explain(error, run, notes.verdict()) from error
     return outcome
 
 
-def _explain(error: Any, run: Store) -> LehrError:
+def _say(line: str) -> None:
+    print(f"lehr: {line}", file=sys.stderr, flush=True)
+
+
+def _explain(error: Any, run: Store, verdict: str) -> LehrError:
+    """What to raise before the user; `verdict` is what the failure policy had to say at the end, or ""."""
     failures = failures_of(error)
-    if failures:
-        return failure.error(failures, run, url=run.url)
+    if failures and not all(each.kind == failure.LEFT for each in failures.values()):
+        told = failure.error(failures, run, url=run.url)
+        return type(told)(f"{told}\n{verdict}") if verdict else told
+    if verdict:
+        return LaunchError(verdict)
     inner = getattr(error, "controller_failure", error)
     if isinstance(inner, LehrError):
         return inner
@@ -89,12 +106,17 @@ def _failure(error: Any) -> Failure:
     inner = getattr(error, "_base_exc", error)  # Ray Train wraps what a train function raises
     if isinstance(inner, failure.WorkerFailed):
         return inner.failure
-    return Failure("Died", f"its process ended: {reason(str(error))}")
+    text = str(error)
+    host = _HOST.search(text)
+    kind = failure.MEMORY if Failure("", text).memory else "Died"
+    return Failure(kind, f"its process ended: {reason(text)}", host=host[1] if host else "")
 
 
 def reason(text: str) -> str:
     """Ray's own word for the death of a process, in one line, from a message of many."""
     if found := _EXIT.search(text):
         return f"{found[1]}, {found[2].strip()}"
+    if found := _FULL.search(text):
+        return f"Ray killed it, for its host ran low on memory: {found[1]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:_LONGEST] if lines else "Ray does not say why"

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lehr.vitals import OURS
+
 PHASES = ("data", "compute", "exchange", "checkpoint")
 
 
@@ -22,6 +24,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        OURS.enter(name)
         began = self._now()
         try:
             yield

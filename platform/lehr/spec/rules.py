@@ -72,6 +72,16 @@ def _strategy(spec: Spec) -> Iterator[Problem]:
         )
 
 
+def _accelerator(spec: Spec) -> Iterator[Problem]:
+    strategy = spec.strategy
+    if strategy.accelerator is not None and strategy.gpus is False:
+        yield spec.problem(
+            "strategy.accelerator",
+            f"{strategy.accelerator} is a type of GPU, and strategy.gpus is false",
+            do="remove accelerator:, or --set strategy.gpus=true",
+        )
+
+
 def _division(spec: Spec) -> Iterator[Problem]:
     batch, parts = spec.train.global_batch, replicas(spec)
     least, most = _bounds(spec)
@@ -182,4 +192,4 @@ def _best(spec: Spec) -> Iterator[Problem]:
         yield spec.problem(path, came, accepted=listing(names), do=f"did you mean {close}?" if close else "")
 
 
-RULES: tuple[Rule, ...] = (_not_built, _strategy, _division, _objective, _sampler, _data, _best)
+RULES: tuple[Rule, ...] = (_not_built, _strategy, _accelerator, _division, _objective, _sampler, _data, _best)

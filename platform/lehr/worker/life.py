@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from importlib import metadata
 from typing import Any
 
@@ -25,6 +26,7 @@ from lehr.store.patient import Patient
 from lehr.strategies.guard import Guard, share
 from lehr.strategies.strategy import Strategy
 from lehr.tracking import tracker as trackers
+from lehr.vitals import OURS
 from lehr.worker.build import build
 from lehr.worker.clock import LEAVE, STOP, Clock, StopRequest
 from lehr.worker.outage import Outage
@@ -74,6 +76,7 @@ class Life:
         run = storage.below(plan.run_id)
         self._plan, self._run, self._strategy, self._attempt = plan, run, strategy, attempt
         self._request = request
+        OURS.begin(strategy.rank, self._event)
         self._step, self._resumed = 0, ""
         self._leaves = False  # rather than stops
         self._report: Report | None = None
@@ -120,6 +123,7 @@ class Life:
         built = self._built = build(plan, strategy)
         self._meter, self._watch = Meter(built.objective.metrics), Stopwatch()
         early: list[tuple[str, dict[str, Any]]] = []
+        began = time.perf_counter()
         manifest, progress = resume(plan, self._patient, strategy, built, lambda e, **f: early.append((e, f)))
         if manifest is None:
             initialise(plan, built, lambda e, **f: early.append((e, f)))
@@ -127,7 +131,8 @@ class Life:
             self._step, self._resumed = manifest.step, manifest.name
             self._meter.restore(progress["meter"])
             self._saver.resumed_from(manifest)
-        self._begin(early)
+        OURS.step = self._step
+        self._begin(early, restore_s=time.perf_counter() - began)
         self._guard = Guard(strategy, built.variables)
         self._guard.check_sum()
         self._guard.check_parameters(self._step)
@@ -145,7 +150,7 @@ class Life:
             return "completed"
         return "left" if self._leaves else "stopped"
 
-    def _begin(self, early: list[tuple[str, dict[str, Any]]]) -> None:
+    def _begin(self, early: list[tuple[str, dict[str, Any]]], *, restore_s: float) -> None:
         strategy = self._strategy
         processes = [row[0] for row in share(strategy, [os.getpid()])]
         if self._report is not None:
@@ -157,6 +162,7 @@ class Life:
                 workers=strategy.workers,
                 replicas=strategy.replicas,
                 processes=processes,
+                restore_s=round(restore_s, 3),
             )
         for event, fields in early:
             self._event(event, step=self._step, **fields)
@@ -169,6 +175,7 @@ class Life:
 
     def due(self, step: int, signals: np.ndarray) -> Due:
         self._step = step
+        OURS.arrive(step)
         self._tell("running")
         self._leaves = bool(signals[LEAVE] > 0 and not signals[STOP] > 0)
         if (
@@ -193,10 +200,12 @@ class Life:
     def entry(self, step: int) -> None:
         means, steps, examples = self._meter.take("entry")
         times = self._watch.lap(steps=steps, examples=examples)
+        OURS.rates(times)
         epoch = {"epoch": step / self._plan.steps_per_epoch}
         self._values(step, {f"train/{k}": v for k, v in means.items()} | epoch | times)
 
     def validate(self, step: int) -> None:
+        OURS.enter("validation")
         means, _, _ = self._meter.take("epoch")
         objective = self._built.objective
         assert self._built.held_out is not None, "validation without held-out examples"
@@ -214,6 +223,7 @@ class Life:
     def sample(self, step: int) -> None:
         if self._report is None:
             return
+        OURS.enter("samples")
         node = self._plan.spec.samples
         assert node is not None, "samples are due and the job asks for none"
         if self._sampler is None:
@@ -252,7 +262,9 @@ class Life:
 
     def end(self, outcome: Ending, *, message: str = "") -> Outcome:
         """Wait for the last checkpoint, write the last words."""
+        OURS.enter("end")
         self._outage.finish(self._step, insist=outcome != "diverged")
+        OURS.enter("end")  # it may have been a pause
         self._saver.close()
         if self._report is not None:
             self._outbox.close(SETTLE_S)
@@ -268,6 +280,7 @@ class Life:
 
         The status comes first: a launcher kills who takes long, and a tracker may.
         """
+        OURS.enter("end")
         message = str(error) or type(error).__name__
         self._saver.close()
         if self._pulse is not None:
@@ -300,6 +313,7 @@ class Life:
     def _heard(self, event: str, **fields: Any) -> None:
         """The outage's own events also show in the status."""
         if event == "paused":
+            OURS.enter("pause")
             self._tell("paused")
         self._event(event, **fields)
 

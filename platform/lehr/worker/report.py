@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 from lehr.fence import Fence
@@ -11,6 +13,9 @@ from lehr.store import Store
 from lehr.tracking import tracker as trackers
 
 FLUSH_S = 30.0
+REASON = (
+    "LEHR_REASON"  # set by the launcher: why this attempt began, as JSON; not set for the first of a launch
+)
 
 
 class Report:
@@ -35,6 +40,8 @@ class Report:
     def start(self, from_step: int, **fields: Any) -> None:
         self._tracker.start(self._plan, self._attempt)
         self._journal.start(from_step, **fields)
+        if why := os.environ.get(REASON):
+            self.event("restarted", **json.loads(why))
 
     def values(self, step: int, values: dict[str, float]) -> None:
         self.metrics |= values

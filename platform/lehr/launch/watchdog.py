@@ -1,0 +1,202 @@
+"""Watches over a group of Ray workers: one that hangs is named, shows its stacks, and ends the attempt.
+
+Ray Train itself sees the death of a process, not one that waits for ever. The watchdog lives in Ray Train's
+controller and asks each worker every few seconds what it does (`lehr.vitals`): an actor's own thread answers
+while another one trains, unless the process is stopped or something holds Python's lock.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import ray
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lehr.launch.failure import Failure, WorkerFailed
+from lehr.launch.standstill import HUNG, Limits, Standstill, Verdict, stalled
+from lehr.plan import Plan
+from lehr.vitals import OURS
+
+ASK_S = 2.0  # between two questions
+# From the stacks to the end of the attempt: as long as logs and journals in object stores take to be sent.
+GRACE_S = 8.0
+DUMP = signal.SIGUSR2
+TAIL_BYTES = 64 << 10
+# After so long Ray itself declares a worker dead that does not answer. It is the net below this one.
+RAY_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+
+
+class Watchdog(WorkerGroupCallback, ControllerCallback):
+    """Made by the driver, alive in the controller.
+
+    Args:
+        plan: of the run. `recovery.hang_minutes` may pass without progress of any worker; before the first
+            step of an attempt and at its end `recovery.max_unsaved_minutes` more: it may wait for storage.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        hang_s = 60.0 * plan.spec.recovery.hang_minutes
+        self._limits = Limits(hang_s, hang_s + 60.0 * plan.spec.recovery.max_unsaved_minutes)
+        self._workers: list[Any] = []
+        self._asked: dict[int, Any] = {}  # what each rank still owes an answer to
+        self._asked_at = self._looked_at = 0.0
+        self._standstill: Standstill | None = None
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Ray reads its own limit when it makes a group."""
+        os.environ.setdefault(RAY_LIMIT, str(max(600.0, 2 * self._limits.hang_s)))
+
+    def after_worker_group_training_start(self, worker_group: Any) -> None:
+        self._workers = list(worker_group.get_workers())
+        self._asked = {}
+        self._begin(time.monotonic())
+        for worker in self._workers:
+            worker.execute_async(listen_to_signal)
+
+    def _begin(self, now: float) -> None:
+        hosts = [worker.metadata.hostname for worker in self._workers]
+        self._standstill, self._looked_at = Standstill(self._limits, hosts, now), now
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Called about twice a second.
+
+        Raises:
+            WorkerGroupError: the group hangs.
+        """
+        if self._standstill is None or worker_group_status.errors:  # it fails already
+            return
+        running = [rank for rank, each in worker_group_status.worker_statuses.items() if each.running]
+        now = time.monotonic()
+        if now - self._looked_at > self._limits.hang_s / 3:
+            self._begin(now)  # this process itself stood still: it cannot judge others by that time
+        self._looked_at = now
+        self._listen(self._standstill, now)
+        self._ask(running, now)
+        verdict = self._standstill.look(running, now)
+        if verdict is not None and not verdict.known:
+            verdict = self._standstill.look(running, now, missing=self._missing())
+        if verdict is not None:
+            raise self._end(verdict, running)
+
+    def _ask(self, ranks: Sequence[int], now: float) -> None:
+        if now - self._asked_at < min(ASK_S, self._limits.hang_s / 10):
+            return
+        self._asked_at = now
+        for rank in ranks:
+            if rank not in self._asked:
+                self._asked[rank] = self._workers[rank].execute_async(vitals)
+
+    def _listen(self, standstill: Standstill, now: float) -> None:
+        done = _ready(list(self._asked.values()), 0.0)
+        for rank in [rank for rank, answer in self._asked.items() if answer in done]:
+            try:
+                standstill.hear(rank, ray.get(self._asked.pop(rank)), now)
+            except ray.exceptions.RayError:
+                continue  # it died; the next poll tells
+
+    def _missing(self) -> list[int]:
+        """Ranks that did not come to the exchange, as far as Horovod on rank 0 says."""
+        try:
+            told = _ready([self._workers[0].execute_async(missing_ranks, self._limits.hang_s)], GRACE_S)
+            return list(ray.get(told[0])) if told else []
+        except ray.exceptions.RayError:
+            return []
+
+    def _end(self, verdict: Verdict, running: Sequence[int]) -> WorkerGroupError:
+        """Have stacks in all logs, wait until these are stored, and say why the attempt ends."""
+        began = time.monotonic()
+        answering = [self._workers[rank] for rank in running if rank not in verdict.silent]
+        told = [worker.execute_async(show_stacks, verdict.message) for worker in answering]
+        _ready(told, GRACE_S)  # before one is killed: the others would end
+        message = "; ".join([verdict.message, *self._rouse(verdict.silent)])
+        time.sleep(max(0.0, began + GRACE_S - time.monotonic()))
+        self._standstill = None
+        # Where nobody can be blamed it is no more than the end of one that waits: no host is held against it.
+        hung = Failure(HUNG if verdict.known else "AbortedError", message).document()
+        return WorkerGroupError(message, {rank: WorkerFailed(hung) for rank in verdict.culprits})
+
+    def _rouse(self, silent: Sequence[int]) -> list[str]:
+        """What can be done from outside for processes that do not answer; what was seen, in words."""
+        asked = {}
+        for rank in silent:
+            there = self._workers[rank].metadata
+            place = NodeAffinitySchedulingStrategy(there.node_id, soft=False)
+            task = ray.remote(num_cpus=0, max_retries=0)(rouse)
+            asked[rank] = task.options(scheduling_strategy=place).remote(there.pid)
+        done = _ready(list(asked.values()), GRACE_S)
+        return [f"rank {rank}: {_seen(answer, is_done=answer in done)}" for rank, answer in asked.items()]
+
+
+def _ready(answers: list[Any], within_s: float) -> list[Any]:
+    """Those that are there, after waiting so long for all."""
+    done: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=within_s)[0] if answers else []
+    return done
+
+
+def _seen(answer: Any, *, is_done: bool) -> str:
+    try:
+        return str(ray.get(answer)) if is_done else "its host does not answer, either"
+    except ray.exceptions.RayError:
+        return "its host cannot be reached"
+
+
+# --- on the workers' hosts ------------------------------------------------------------------------
+
+
+def vitals() -> dict[str, Any]:
+    """What this worker does."""
+    return OURS.document()
+
+
+def show_stacks(message: str) -> None:
+    """Print where all threads of this worker are, into its log; rank 0 also writes an event."""
+    print(f"lehr: {message}; the stacks of this worker:", file=sys.stderr, flush=True)
+    faulthandler.dump_traceback(2, all_threads=True)
+    if OURS.tell is not None:
+        OURS.tell("hung", step=OURS.step, message=message)
+
+
+def missing_ranks(still_s: float) -> list[int]:
+    """Those that Horovod's last word in this worker's log misses; [] where it is too early for one.
+
+    Args:
+        still_s: for which nothing has moved. Horovod's first word comes within four of its periods.
+    """
+    period_s = float(os.environ.get("HOROVOD_STALL_CHECK_TIME_SECONDS", "60"))
+    if still_s < 4 * period_s or not os.path.isfile("/proc/self/fd/2"):
+        return []
+    with open("/proc/self/fd/2", "rb") as log:
+        log.seek(max(0, os.fstat(2).st_size - TAIL_BYTES))
+        return stalled(log.read().decode(errors="replace"))
+
+
+def listen_to_signal() -> None:
+    """From now on DUMP makes this process print its stacks, even while something holds Python's lock."""
+    faulthandler.register(DUMP, file=2, all_threads=True)
+
+
+def rouse(pid: int) -> str:
+    """Make a process of this host that does not answer print its stacks, then kill it; how it was, in words.
+
+    A stopped one goes on for that moment. Its attempt is over: what it still does is refused.
+    """
+    try:
+        process = psutil.Process(pid)
+        state = process.status()
+        process.send_signal(DUMP)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGKILL)
+    except psutil.Error:
+        return f"its process {pid} is gone"
+    how = "was stopped" if state == psutil.STATUS_STOPPED else f"was {state}"
+    return f"its process {pid} {how}, was made to print its stacks into its log, and was killed"
