@@ -29,6 +29,10 @@ def program() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+class Refused(Exception):
+    """The browser cannot do it now, as when the page has just gone."""
+
+
 class Page:
     """One page of a browser that runs.
 
@@ -59,7 +63,8 @@ class Page:
         while True:  # events of the page come between
             answer = json.loads((await self._socket.receive(timeout=WAIT_S)).data)
             if answer.get("id") == number:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise Refused(answer["error"]["message"])
                 return dict(answer["result"])
 
     def go(self, url: str) -> None:
@@ -71,8 +76,11 @@ class Page:
 
     @property
     def text(self) -> str:
-        """What a person can read on it."""
-        return str(self.evaluate("document.body ? document.body.innerText : ''") or "")
+        """What a person can read on it; nothing while it loads."""
+        try:
+            return str(self.evaluate("document.body ? document.body.innerText : ''") or "")
+        except Refused:
+            return ""
 
     def wait(self, *texts: str) -> str:
         """Wait until one of the texts can be read; that one."""

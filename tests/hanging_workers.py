@@ -37,7 +37,7 @@ def in_compute(plan: Plan, *, storage: Store) -> Outcome:
 
 
 def asleep_in_compute(plan: Plan, *, storage: Store) -> Outcome:
-    """The same, without using its processor: only Horovod knows who did not come."""
+    """The same, without using its processor: nothing tells it from those that wait."""
     return _in_compute(plan, storage, lambda: time.sleep(0.01))
 
 

@@ -23,6 +23,7 @@ from network import Host, Network
 from ray_hosts import Cluster, program
 
 PATIENCE_S = 300.0
+RESTART_S = 120.0  # between the end of an attempt and a sign of the next
 LEHR = program("lehr")
 # Long enough that something can happen in its middle, on a fast machine as well.
 STEPS = 60
@@ -115,7 +116,9 @@ class Site:
         end = time.monotonic() + PATIENCE_S
         while not happened():
             now = status.read(run)
-            assert now is None or now.status in (*status.ALIVE, what), f"{now}\n{told(run)}"
+            # A worker that fails because another is gone says so: another attempt may follow.
+            if now is not None and now.status not in (*status.ALIVE, what):
+                assert now.status == "failed" and time.time() - now.time < RESTART_S, f"{now}\n{told(run)}"
             assert time.monotonic() < end, f"no {what} within {PATIENCE_S:.0f} s: {now}\n{told(run)}"
             time.sleep(0.2)
         return time.time()

@@ -92,6 +92,17 @@ def read(storage: Store) -> dict[str, Summary]:
     return found
 
 
+def forget(storage: Store, run_id: str) -> None:
+    """Drop what is there of a run, which others do not keep fresh any more: it is found by its folder then.
+
+    Raises:
+        StorageError: the store does not take it.
+    """
+    place = storage.below(f"{ROOT}/{run_id}")
+    for name in place.list():
+        place.delete(name)
+
+
 def _age(told: Summary) -> tuple[int, float]:
     return told.attempt, told.time  # hosts' clocks differ; attempts follow each other
 

@@ -42,6 +42,16 @@ def site(hosts: None, s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
 
 
+@pytest.fixture(autouse=True)
+def whole(site: Site) -> Iterator[None]:
+    """A test that fails leaves no host behind that the next one would miss."""
+    yield
+    there = site.cluster.alive()
+    for host in site.cluster.workers:
+        if host.address not in there:
+            site.back(host)
+
+
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Store]:
     """The run that nothing befell, by strategy and workers; each is trained once."""

@@ -114,6 +114,19 @@ def test_the_input_gradient_of_any_convolution(data: st.DataObject) -> None:
     assert np.allclose(got, expected, atol=1e-5 * taps**2)
 
 
+@pytest.mark.parametrize("taps", [3, 4, 5, 7])
+@pytest.mark.parametrize(("height", "width", "channels"), [(4, 4, 1), (4, 4, 2), (12, 8, 1)])
+def test_the_input_gradient_of_a_single_filter(taps: int, height: int, width: int, channels: int) -> None:
+    kernel = tf.random.stateless_normal((taps, taps, channels, 1), (1, taps))
+    x = tf.random.stateless_normal((2, height, width, channels), (2, taps))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        made = strided(x, kernel, tf.zeros([1]))
+    upstream = tf.random.stateless_normal(made.shape, (3, taps))
+    got = strided_input_gradient(kernel, (height, width, channels))(upstream)
+    assert np.allclose(got, tape.gradient(made, x, upstream), atol=1e-5 * taps**2)
+
+
 def test_a_batch_whose_size_is_not_known_when_traced() -> None:
     model = network((4, 8), (16, 16, 1))
     program = tf.function(lambda x: model.slope()(x), input_signature=[tf.TensorSpec([None, 16, 16, 1])])

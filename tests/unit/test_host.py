@@ -212,6 +212,47 @@ def test_clouds_notice_makes_the_agent_leave(metadata: type[Metadata], tmp_path:
     assert kept.notes()[2:] == ["told the cluster", "work is done", "ray ends"]
 
 
+def test_half_an_answer_of_the_service_is_told(
+    metadata: type[Metadata], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(self: Metadata, code: int, text: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(text)
+
+    monkeypatch.setattr(Metadata, "_answer", answer)
+    with pytest.raises(OSError, match="broke off"):
+        spot.gcp()
+
+
+# --- the first process of a container -------------------------------------------------------------
+
+
+ORPHANS = """
+import ctypes, subprocess, time
+import psutil
+from lehr.launch import host
+ctypes.CDLL(None).prctl(36, 1)  # orphans below come to this process, as they come to a container's first
+own = subprocess.Popen(["sleep", "1000"])
+subprocess.run(["sh", "-c", "sleep 0.2 & sleep 0.3 &"], check=True)
+until = time.monotonic() + 60
+assert len(psutil.Process().children()) == 3
+while len(psutil.Process().children()) > 1 and time.monotonic() < until:
+    host.reap(own.pid)
+    time.sleep(0.05)
+assert [each.pid for each in psutil.Process().children()] == [own.pid]
+own.kill()
+time.sleep(0.2)
+host.reap(own.pid)
+assert own.wait() == -9
+"""
+
+
+def test_orphans_are_collected_and_the_own_child_is_left_to_its_parent() -> None:
+    subprocess.run([sys.executable, "-c", ORPHANS], check=True, timeout=120)
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

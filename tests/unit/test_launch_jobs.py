@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,7 @@ from lehr import spec as specs
 from lehr.errors import LaunchError, UserError
 from lehr.launch import jobs, parcels, places
 from lehr.launch.addresses import Address
+from lehr.launch.dashboard import Dashboard
 from lehr.launch.jobs import Job, Jobs, Submission
 
 
@@ -209,6 +212,49 @@ def test_relative_folder_becomes_whole_where_the_cluster_is_this_machine(
         f"storage={json.dumps(str(Path('runs').absolute()))}",
         f"data.root={json.dumps(str(Path('~/digits').expanduser()))}",
     ]
+
+
+def test_folder_keeps_its_name_in_any_letters(
+    cluster: Jobs, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    board.hosts = ["here"]
+    named = ["storage=run-ä-\U0001f600"]
+    sets = places.settled(specs.parse(small.EBM, sets=named), cluster.dashboard)
+    settled = specs.parse(small.EBM, sets=[*named, *sets])
+    assert settled.storage == str(Path("run-ä-\U0001f600").absolute())
+
+
+@pytest.mark.parametrize("host", ["..", "head..example.com", "a" * 70])
+def test_host_that_can_have_no_address_is_told(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a-token")
+    with pytest.raises(LaunchError, match="nobody answers there"):
+        Jobs(Address(f"http://{host}:8265")).all()
+
+
+def test_slow_way_up_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent may take longer in all than an answer may."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a-token")
+    data, pause_s = bytes(16 << 20), 0.2
+
+    def take(listening: socket.socket) -> None:
+        taken, _ = listening.accept()
+        with taken, taken.makefile("rb") as came:
+            while came.readline().strip():
+                pass
+            for _ in range(16):
+                came.read(1 << 20)
+                time.sleep(pause_s)
+            taken.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        threading.Thread(target=take, args=(listening,), daemon=True).start()
+        address = Address(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        answer = Dashboard(address, answer_s=10 * pause_s).ask("PUT", "/api/packages/gcs/x.zip", data=data)
+    assert answer.code == 200
 
 
 def test_relative_folder_is_refused_behind_a_tunnel_and_elsewhere(

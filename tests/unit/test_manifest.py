@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import jobs
@@ -85,6 +85,8 @@ def test_head_finds_the_job_where_the_entrypoint_looks_for_it() -> None:
         st.text(max_size=40) | st.booleans() | st.integers(), lambda inner: st.lists(inner, max_size=4)
     )
 )
+@example("a\n\x85b")
+@example("a\n\u2028b\r")
 def test_text_stays_text_for_every_kind_of_reader(value: Any) -> None:
     written = writing.documents([{"key": value}])
     assert yaml.safe_load(written) == {"key": value}  # YAML 1.1

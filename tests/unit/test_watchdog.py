@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lehr.launch.standstill import Limits, Standstill, Verdict, stalled
+from lehr.launch.standstill import Limits, Standstill, Verdict
 
 LIMITS = Limits(hang_s=10.0, start_s=100.0)
 
@@ -113,30 +113,6 @@ def test_nobody_is_blamed_where_nothing_tells_them_apart() -> None:
         "no progress for 12 s: ranks 0, 1, 2 are all at step 41 in compute, and nothing tells which of them "
         "hangs"
     )
-
-
-def test_the_one_that_horovod_misses_is_believed_where_signs_tell_nothing() -> None:
-    standstill = group(2)
-    for rank in (0, 1):
-        standstill.hear(rank, sign(), 0.0)
-        standstill.hear(rank, sign(), 12.0)
-    verdict = standstill.look([0, 1], 12.0, missing=[1])
-    assert verdict is not None
-    assert (verdict.culprits, verdict.known) == ((1,), True)
-    assert verdict.message == "rank 1 on h2 is at step 41 in compute since 12 s; rank 0 waits"
-    verdict = standstill.look([0, 1], 12.0, missing=[0, 1])
-    assert verdict is not None
-    assert not verdict.known
-
-
-def test_horovods_last_word_is_read() -> None:
-    said = (
-        "[2026-11-21 10:00:00: W stall_inspector.cc:107] One or more tensors were submitted\nMissing ranks:\n"
-        "2: [gradients/one]\n[2026-11-21 10:01:00: W stall_inspector.cc:107] One or more\nMissing ranks:\n"
-        "1: [gradients/one, gradients/two ...]\n3!: [gradients/one]\nlehr: something else\n4: [x]\n"
-    )
-    assert stalled(said) == [1, 3]
-    assert stalled("nothing of that kind") == []
 
 
 def test_a_single_worker_is_named() -> None:

@@ -127,6 +127,15 @@ def test_killed_run_is_said_to_have_stopped(run: Store) -> None:
     assert (told.status, told.message) == ("stopped", "killed by lehr stop --now")
 
 
+def test_kill_that_nobody_can_hear_is_not_promised() -> None:
+    said: list[str] = []
+    there: Any = Cluster(ALIVE)
+    Wish(Known("ebm", None, (ALIVE,)), there, now=True).ask(say=said.append)
+    assert there.asked == 1
+    assert "to be killed a run must be seen in its storage" in said[0]
+    assert "asked run ebm to finish its step" in said[1]
+
+
 def test_driver_that_hears_it_kills_itself_and_answers(run: Store) -> None:
     program = (
         "import sys, time\nfrom lehr import store\nfrom lehr.launch import ending\nending.LISTEN_S = 0.1\n"
@@ -217,3 +226,11 @@ def test_run_of_the_same_name_elsewhere_is_another_row(run: Store, tmp_path: Pat
     assert sorted(row[1:3] for row in rows) == [
         ("completed", "-"), ("running, no folder seen here yet", "ebm.1 running")
     ]  # fmt: skip
+
+
+def test_run_that_moved_is_one_row_with_its_newest_job(run: Store, tmp_path: Path) -> None:
+    write(run, "running")
+    before = dataclasses.replace(ALIVE, storage="s3://bucket/runs", status="FAILED")
+    now = dataclasses.replace(ALIVE, id="ebm.2", number=2, storage=str(tmp_path))
+    rows = known.rows(known.in_storage([before, now], stored.runs(small.storage(tmp_path)), str(tmp_path)))
+    assert [row[:3] for row in rows[1:]] == [("ebm", "running", "ebm.2 running")]

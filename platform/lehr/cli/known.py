@@ -212,14 +212,16 @@ def _last_words(there: Jobs, job: Job) -> Iterator[str]:
 def joined(runs: list[Run], jobs: list[Job]) -> list[Known]:
     """What storage and a cluster know, by run."""
     by_name = {run.name: run for run in runs}
-    names = sorted({*by_name, *(job.run for job in jobs)})
-    of_run = {name: tuple(job for job in jobs if job.run == name) for name in names}
-    return [Known(name, by_name.get(name), of_run[name]) for name in names]
+    of_run: dict[str, list[Job]] = {name: [] for name in by_name}
+    for job in jobs:
+        of_run.setdefault(job.run, []).append(job)
+    return [Known(name, by_name.get(name), tuple(of_run[name])) for name in sorted(of_run)]
 
 
 def in_storage(jobs: list[Job], runs: list[Run], url: str) -> list[Known]:
     """The same, where a run of that name in another storage is not taken for the submitted one."""
-    strangers = {job.run for job in jobs if not _same(job.storage, url)}
+    newest = {job.run: job for job in jobs}  # a run may have moved between two of its submissions
+    strangers = {name for name, job in newest.items() if not _same(job.storage, url)}
     here = [run for run in runs if run.name not in strangers]
     apart = [Known(run.name, run) for run in runs if run.name in strangers]
     return sorted([*joined(here, jobs), *apart], key=lambda one: one.name)

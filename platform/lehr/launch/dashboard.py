@@ -7,6 +7,7 @@ loads in seconds. What it sends are the requests that are made here.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ class Dashboard:
             raise self._stranger(str(error).strip() or type(error).__name__) from None
         except OSError as error:
             raise self._nobody(error.strerror or str(error)) from None
+        except UnicodeError:  # of a part between two dots that is empty, or too long
+            raise self._nobody("no name of a host") from None
         self._refuse(answer)
         return answer
 
@@ -106,7 +109,10 @@ class Dashboard:
             connection.connect()
             if isinstance(connection.sock, socket.socket):
                 connection.sock.settimeout(self._answer_s)
-            connection.request(method, path, body=data, headers=headers)
+            # A file is sent in pieces, each with its own limit of time; bytes would have one for all of them.
+            body = io.BytesIO(data) if data is not None else None
+            sized = headers | ({"Content-Length": str(len(data))} if data is not None else {})
+            connection.request(method, path, body=body, headers=sized)
             response = connection.getresponse()
             return Answer(response.status, response.read())
         finally:

@@ -71,7 +71,8 @@ def cluster(plan: Plan, address: str | None) -> Iterator[Room]:
     with _joined(address) if address else _own(plan):
         from lehr.launch import census
 
-        yield census.grown()
+        # What `ray up` left on this machine tells of another cluster than one of our own.
+        yield census.grown() if address else census.take()
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ _WORDLESS = re.compile(r"connection error code 2|End of file|killed by signal 9"
 
 LEFT = "Left"  # the kind of a failure that is none
 MEMORY = "OutOfMemory"  # the kind of one by Ray's memory monitor
+LONGEST = 500  # letters of a line that is quoted
 
 
 @dataclass(frozen=True)
@@ -150,5 +151,6 @@ def _log(run: Store, rank: int) -> tuple[int | None, list[str]]:
 
 
 def first_line(message: str) -> str:
-    """What to quote of a message of many lines."""
-    return message.strip().splitlines()[0] if message.strip() else "it left no word"
+    """What to quote of a message of many lines. It travels in workers' environments: a variable of 128 KiB
+    would keep them from starting any process."""
+    return message.strip().splitlines()[0][:LONGEST] if message.strip() else "it left no word"

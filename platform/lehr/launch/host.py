@@ -66,9 +66,11 @@ class Agent:
         if self._cloud is not None:
             threading.Thread(target=self._look, args=(self._cloud,), daemon=True).start()
         while self._child.poll() is None:
-            if self._asked.wait(BEAT_S):
+            if self._asked.is_set():
                 self._leave()
                 return 0
+            reap(self._child.pid)
+            time.sleep(BEAT_S)  # no wait for the event: a signal that comes within it could not set it
         self._say(f"Ray has ended by itself, with exit code {self._child.returncode}")
         return 1
 
@@ -146,6 +148,19 @@ class Agent:
         self._child.kill()
         self._child.wait()
         self._say("Ray has ended")
+
+
+def reap(own: int) -> None:
+    """Collect orphans that have ended: in a container this may be the first process, and nobody else does.
+
+    Args:
+        own: the child that somebody waits for.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid == own:
+                return
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def drain(head: str, name: str, until: float) -> None:

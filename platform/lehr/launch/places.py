@@ -30,9 +30,9 @@ def settled(spec: Spec, cluster: Dashboard) -> list[str]:
     open_ended = dict(_open_ended(spec))
     if open_ended:
         _refuse_elsewhere(open_ended, cluster)
-    return [
-        f"{path}={json.dumps(os.path.abspath(os.path.expanduser(url)))}" for path, url in open_ended.items()
-    ]
+    whole = {path: os.path.abspath(os.path.expanduser(url)) for path, url in open_ended.items()}
+    # As they are: YAML does not put together the two halves that JSON's escapes have for some letters.
+    return [f"{path}={json.dumps(url, ensure_ascii=False)}" for path, url in whole.items()]
 
 
 def _open_ended(spec: Spec) -> Iterator[tuple[str, str]]:

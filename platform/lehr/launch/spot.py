@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import http.client
 import json
 import os
 import time
@@ -60,5 +61,8 @@ CLOUDS: dict[str, Callable[[], float | None]] = {"aws": aws, "gcp": gcp}
 
 def _ask(url: str, headers: dict[str, str], *, method: str = "GET") -> str:
     request = urllib.request.Request(url, headers=headers, method=method)
-    with _open(request, timeout=ANSWER_S) as answer:
-        return str(answer.read().decode("utf-8", errors="replace"))
+    try:
+        with _open(request, timeout=ANSWER_S) as answer:
+            return str(answer.read().decode("utf-8", errors="replace"))
+    except http.client.HTTPException as error:  # half an answer, or none of HTTP
+        raise OSError(f"the metadata service broke off ({type(error).__name__})") from error

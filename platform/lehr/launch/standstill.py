@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from lehr.vitals import PHASES
 
 HUNG = "Hung"  # the kind of such a failure
-_MISSING = re.compile(r"Missing ranks:((?:\n\d+!?: \[.*\])+)")
 BUSY, IDLE = 0.5, 0.2  # shares of a processor: of one that still computes, of one that waits
 
 
@@ -102,15 +100,10 @@ class Standstill:
         """A worker answered."""
         self._workers[rank].hear(sign, now)
 
-    def look(self, running: Iterable[int], now: float, missing: Sequence[int] = ()) -> Verdict | None:
+    def look(self, running: Iterable[int], now: float) -> Verdict | None:
         """The verdict on those that still run; None while anybody gets on, or a pause is why nobody does.
 
         One that answered before and does not any more is none that gets on, whatever it was doing.
-
-        Args:
-            running: ranks.
-            now: on the clock of all calls.
-            missing: those that others say they miss; believed where the signs tell nobody apart.
         """
         ranks = sorted(running)
         gone = any(
@@ -120,8 +113,7 @@ class Standstill:
         if not ranks or not (gone or still):
             return None
         silent = tuple(rank for rank in ranks if self._is_silent(rank, now))
-        believed = tuple(missing) if 0 < len(missing) < len(ranks) else ()
-        culprits = silent or self._last(ranks) or self._busy(ranks) or believed
+        culprits = silent or self._last(ranks) or self._busy(ranks)
         known = bool(culprits) or len(ranks) == 1
         culprits = culprits or tuple(ranks)
         return Verdict(culprits, silent, known, self._message(ranks, culprits, silent, now))
@@ -199,9 +191,3 @@ def _where(worker: _Worker) -> str:
 
 def _ranks(ranks: Sequence[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} " + ", ".join(map(str, ranks))
-
-
-def stalled(text: str) -> list[int]:
-    """The ranks of the last stall that Horovod tells of in a log."""
-    found = _MISSING.findall(text)
-    return [int(rank) for rank in re.findall(r"^(\d+)!?: \[", found[-1], re.MULTILINE)] if found else []

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lehr import journal, status
+from lehr import index, journal, status
 from lehr import plan as plans
 from lehr import store as stores
 from lehr.checkpoint import manifest
@@ -98,6 +98,7 @@ class Waiting:
         lives = last is not None and last.status in status.ALIVE and last.status != "queued"
         if last is not None and lives and time.time() - last.time < BEATING_S:
             return False
+        self._forget()
         self._said = Status("queued", _newest(run), steps, journal.latest_attempt(run))
         return True
 
@@ -117,6 +118,11 @@ class Waiting:
         step = _newest(run)
         status.write(run, Status("stopped", step, steps, journal.latest_attempt(run)))
         raise Stopped(step)
+
+    def _forget(self) -> None:
+        """Take the run out of the index, which has the last word of its last worker: it failed, or stopped."""
+        made = plans.restore(self._job["plan"])
+        index.forget(stores.connect(self._job["storage"], made.storage_options()), made.run_id)
 
     def _run(self) -> tuple[Store, int]:
         """The run's folder, and the plan's steps."""

@@ -22,7 +22,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lehr.launch.failure import Failure, WorkerFailed
-from lehr.launch.standstill import HUNG, Limits, Standstill, Verdict, stalled
+from lehr.launch.standstill import HUNG, Limits, Standstill, Verdict
 from lehr.plan import Plan
 from lehr.vitals import OURS
 
@@ -30,7 +30,7 @@ ASK_S = 2.0  # between two questions
 # From the stacks to the end of the attempt: as long as logs and journals in object stores take to be sent.
 GRACE_S = 8.0
 DUMP = signal.SIGUSR2
-TAIL_BYTES = 64 << 10
+DUMP_S = 0.3  # that a process has for it
 # After so long Ray itself declares a worker dead that does not answer. It is the net below this one.
 RAY_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 
@@ -82,8 +82,6 @@ class Watchdog(WorkerGroupCallback, ControllerCallback):
         self._listen(self._standstill, now)
         self._ask(running, now)
         verdict = self._standstill.look(running, now)
-        if verdict is not None and not verdict.known:
-            verdict = self._standstill.look(running, now, missing=self._missing())
         if verdict is not None:
             raise self._end(verdict, running)
 
@@ -102,14 +100,6 @@ class Watchdog(WorkerGroupCallback, ControllerCallback):
                 standstill.hear(rank, ray.get(self._asked.pop(rank)), now)
             except ray.exceptions.RayError:
                 continue  # it died; the next poll tells
-
-    def _missing(self) -> list[int]:
-        """Ranks that did not come to the exchange, as far as Horovod on rank 0 says."""
-        try:
-            told = _ready([self._workers[0].execute_async(missing_ranks, self._limits.hang_s)], GRACE_S)
-            return list(ray.get(told[0])) if told else []
-        except ray.exceptions.RayError:
-            return []
 
     def _end(self, verdict: Verdict, running: Sequence[int]) -> WorkerGroupError:
         """Have stacks in all logs, wait until these are stored, and say why the attempt ends."""
@@ -165,20 +155,6 @@ def show_stacks(message: str) -> None:
         OURS.tell("hung", step=OURS.step, message=message)
 
 
-def missing_ranks(still_s: float) -> list[int]:
-    """Those that Horovod's last word in this worker's log misses; [] where it is too early for one.
-
-    Args:
-        still_s: for which nothing has moved. Horovod's first word comes within four of its periods.
-    """
-    period_s = float(os.environ.get("HOROVOD_STALL_CHECK_TIME_SECONDS", "60"))
-    if still_s < 4 * period_s or not os.path.isfile("/proc/self/fd/2"):
-        return []
-    with open("/proc/self/fd/2", "rb") as log:
-        log.seek(max(0, os.fstat(2).st_size - TAIL_BYTES))
-        return stalled(log.read().decode(errors="replace"))
-
-
 def listen_to_signal() -> None:
     """From now on DUMP makes this process print its stacks, even while something holds Python's lock."""
     faulthandler.register(DUMP, file=2, all_threads=True)
@@ -194,7 +170,7 @@ def rouse(pid: int) -> str:
         state = process.status()
         process.send_signal(DUMP)
         process.send_signal(signal.SIGCONT)
-        time.sleep(1.0)
+        time.sleep(DUMP_S)
         process.send_signal(signal.SIGKILL)
     except psutil.Error:
         return f"its process {pid} is gone"

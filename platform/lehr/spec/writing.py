@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 _BEYOND_DOUBT = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*[A-Za-z0-9_/-]")
+_BREAKS = re.compile("[\r\x85\u2028\u2029]")  # lines end there, too, says one version
 _SWITCHES = frozenset(("null", "true", "false", "yes", "no", "on", "off"))
 
 
@@ -24,7 +25,8 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         certain = _BEYOND_DOUBT.fullmatch(text) is not None and text.lower() not in _SWITCHES
-        style = "|" if "\n" in text else None if certain else '"'
+        lines = "\n" in text and _BREAKS.search(text) is None
+        style = "|" if lines else None if certain else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -263,7 +263,8 @@ class Life:
     def end(self, outcome: Ending, *, message: str = "") -> Outcome:
         """Wait for the last checkpoint, write the last words."""
         OURS.enter("end")
-        self._outage.finish(self._step, insist=outcome != "diverged")
+        # Who leaves comes again: where the storage fails, from the checkpoint before.
+        self._outage.finish(self._step, insist=outcome not in ("diverged", "left"))
         OURS.enter("end")  # it may have been a pause
         self._saver.close()
         if self._report is not None:
