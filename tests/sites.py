@@ -118,7 +118,8 @@ class Site:
             now = status.read(run)
             # A worker that fails because another is gone says so: another attempt may follow.
             if now is not None and now.status not in (*status.ALIVE, what):
-                assert now.status == "failed" and time.time() - now.time < RESTART_S, f"{now}\n{told(run)}"
+                assert now.status == "failed", f"{now}\n{told(run)}"
+                assert time.time() - now.time < RESTART_S, f"{now}\n{told(run)}"
             assert time.monotonic() < end, f"no {what} within {PATIENCE_S:.0f} s: {now}\n{told(run)}"
             time.sleep(0.2)
         return time.time()

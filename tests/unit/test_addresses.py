@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import jobs as small
+from lehr import plan as plans
+from lehr import spec as specs
 from lehr.errors import UserError
-from lehr.launch import addresses
+from lehr.launch import addresses, embedded
 from lehr.launch.addresses import Address, Token
 
 HERE, THERE = Address("http://localhost:8265"), Address("http://head:8265")
@@ -120,3 +123,12 @@ def test_address_elsewhere_needs_a_token_and_one_here_does_not() -> None:
     assert "is not on this machine, and there is no token for it here" in str(refused.value)
     assert "RAY_AUTH_TOKEN" in str(refused.value)
     assert addresses.authorised(THERE, Token("t", "here")) == {"Authorization": "Bearer t"}
+
+
+def test_dashboards_address_is_none_of_drivers() -> None:
+    """RAY_ADDRESS may name either, and `lehr run` reads it, too."""
+    with (
+        pytest.raises(UserError, match=r"address of a dashboard.*\n.*\n.*unset RAY_ADDRESS"),
+        embedded.cluster(plans.make(specs.parse(small.EBM)), "http://head:8265"),
+    ):
+        pass

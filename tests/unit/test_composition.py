@@ -50,3 +50,14 @@ def test_a_wish_to_stop_that_came_with_the_gradients_ends_a_pause_on_every_rank(
     signals[STOP] = 1
     life.due(2, signals)
     assert heard == [False, True]
+
+
+@pytest.mark.parametrize(("outcome", "insists"), [("completed", True), ("stopped", True), ("left", False)])
+def test_who_leaves_while_the_storage_fails_comes_again(outcome: Any, insists: bool) -> None:
+    life: Any = Real.__new__(Real)
+    told: list[bool] = []
+    life._outage = SimpleNamespace(finish=lambda step, *, insist: told.append(insist))
+    life._saver = SimpleNamespace(close=lambda: None)
+    life._step, life._report, life._pulse = 7, None, None
+    assert life.end(outcome).status == outcome
+    assert told == [insists]

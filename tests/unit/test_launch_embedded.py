@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -11,7 +12,8 @@ import pytest
 
 import jobs
 from lehr.errors import LaunchError, UserError
-from lehr.launch import embedded
+from lehr.launch import census, embedded, room
+from lehr.launch.room import Growth, Room, Space
 from lehr.plan import Plan
 
 
@@ -38,6 +40,20 @@ def test_client_address_is_refused() -> None:
         embedded.cluster(plan(), "ray://127.0.0.1:10001"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("address", "grows"), [(None, False), ("h1:6379", True)])
+def test_a_cluster_of_its_own_does_not_grow(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, grows: bool
+) -> None:
+    gpus = Growth("gpu-worker", {"CPU": 8.0, "GPU": 8.0}, 4)  # of the cluster whose head this machine is
+    monkeypatch.setattr(embedded, "_own", contextlib.nullcontext)
+    monkeypatch.setattr(embedded, "_joined", contextlib.nullcontext)
+    monkeypatch.setattr(census, "take", lambda: Room((Space("h1", total={"CPU": 5.0}),)))
+    monkeypatch.setattr(census, "grown", lambda: Room((), (gpus,)))
+    with embedded.cluster(plan(), address) as there:
+        assert there.grows == grows
+        assert bool(room.graphics(plan(), there, least=4)) == grows
 
 
 def test_folders_of_killed_drivers_are_removed(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def run(tmp_path: Path) -> Store:
         ([LOST, SHUT], 0),
         ([DEFECT, FINAL], 1),
         ([DEFECT, DIED], 0),
+        ([failure.left("preempted"), DIED], 1),
+        ([failure.left("preempted"), FINAL], 1),
     ],
 )
 def test_cause_is_the_failure_that_explains_the_others(failures: list[Failure], rank: int) -> None:

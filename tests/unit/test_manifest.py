@@ -286,7 +286,7 @@ def test_bad_secret_is_told(text: str) -> None:
         volumes.chosen([text])
 
 
-@pytest.mark.parametrize("text", ["", ":/data", "claim:data", "Claim"])
+@pytest.mark.parametrize("text", ["", ":/data", "claim:data", "Claim", "claim:/", "claim:/."])
 def test_bad_claim_is_told(text: str) -> None:
     with pytest.raises(UserError, match="--volume-claim"):
         volumes.volume(text)

@@ -245,6 +245,12 @@ def test_reason_reaches_the_next_attempt(world: World) -> None:
     }
 
 
+def test_reason_fits_into_an_environment_however_long_the_error(world: World) -> None:
+    world.policy().make_decision(failed(r1=Failure("ValueError", "x" * 1_000_000)))
+    assert len(json.dumps(hosts.OURS.reason)) < 2000  # Linux: 128 KiB a variable, or no process starts
+    assert len(world.said()[0]) < 2000
+
+
 def test_journal_of_the_next_attempt_begins_with_the_reason(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import jobs
-from lehr import journal, status
+from lehr import index, journal, status
+from lehr.cli import stored
 from lehr.errors import StorageError
 from lehr.launch import entry, stopping, waiting
 from lehr.launch.waiting import Stopped, Waiting
@@ -94,6 +95,15 @@ def test_a_status_of_the_past_does_not(queued: Queued, last: str) -> None:
     status.write(queued.run, Status(last, 7, 40, 0))
     said = queued.say("waits")
     assert said.message == "waits"
+
+
+def test_lists_show_that_it_waits_and_not_how_its_last_worker_ended(queued: Queued, tmp_path: Path) -> None:
+    journal.claim_attempt(queued.run)
+    storage, ended = jobs.storage(tmp_path), status.write(queued.run, Status("failed", 7, 40, 1))
+    index.Writer(storage, PLAN.run_id).tell(ended)
+    assert [run.status.status for run in stored.runs(storage) if run.status] == ["failed"]
+    queued.say("waits")
+    assert [run.status.status for run in stored.runs(storage) if run.status] == ["queued"]
 
 
 def test_once_there_is_room_it_waits_for_nothing(queued: Queued) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from lehr.cli.known import Known
 from lehr.cli.wishes import Wish
 from lehr.errors import LaunchError, UserError
 from lehr.launch import ending, stopping
+from lehr.launch.addresses import Address
 from lehr.launch.jobs import Job
 from lehr.status import Status
 from lehr.store import Store
@@ -132,8 +134,8 @@ def test_kill_that_nobody_can_hear_is_not_promised() -> None:
     there: Any = Cluster(ALIVE)
     Wish(Known("ebm", None, (ALIVE,)), there, now=True).ask(say=said.append)
     assert there.asked == 1
-    assert "to be killed a run must be seen in its storage" in said[0]
-    assert "asked run ebm to finish its step" in said[1]
+    assert "its storage is not seen here" in said[0]
+    assert "at once" not in said[1]
 
 
 def test_driver_that_hears_it_kills_itself_and_answers(run: Store) -> None:
@@ -234,3 +236,17 @@ def test_run_that_moved_is_one_row_with_its_newest_job(run: Store, tmp_path: Pat
     now = dataclasses.replace(ALIVE, id="ebm.2", number=2, storage=str(tmp_path))
     rows = known.rows(known.in_storage([before, now], stored.runs(small.storage(tmp_path)), str(tmp_path)))
     assert [row[:3] for row in rows[1:]] == [("ebm", "running", "ebm.2 running")]
+
+
+def test_job_that_failed_before_storage_heard_of_it_is_amiss(run: Store) -> None:
+    """The run stopped well; submitted again, it did not even begin."""
+    write(run, "stopped", age_s=100.0)
+    told = Known("ebm", stored.read(run), (ALIVE,))
+    again = dataclasses.replace(ALIVE, id="ebm.2", number=2, status="FAILED", exit_code=2)
+    there: Any = SimpleNamespace(address=Address("http://head:8265"), log=lambda job: "no such secret\n")
+    failed = dataclasses.replace(told, jobs=(ALIVE, again))
+    assert not known.is_amiss(told)
+    assert known.is_amiss(failed)
+    assert "    no such secret" in list(known.status_lines(failed, there))
+    before = dataclasses.replace(again, started=ALIVE.started - 200.0)  # what it did since is in storage
+    assert not known.is_amiss(dataclasses.replace(told, jobs=(before,)))

@@ -159,9 +159,15 @@ def where(one: Known) -> str:
 
 def is_amiss(one: Known) -> bool:
     """Whether it needs somebody."""
-    if one.run is not None:
-        return stored.is_amiss(one.run)
-    return one.job is not None and one.job.status == "FAILED"
+    return _fails_unheard(one) or (one.run is not None and stored.is_amiss(one.run))
+
+
+def _fails_unheard(one: Known) -> bool:
+    """Whether its newest job failed, and its storage has not heard of that job at all."""
+    if one.job is None or one.job.status != "FAILED":
+        return False
+    told = one.run.status if one.run is not None else None
+    return told is None or told.time < one.job.started
 
 
 def status_lines(one: Known, there: Jobs | None) -> Iterator[str]:
@@ -175,6 +181,8 @@ def status_lines(one: Known, there: Jobs | None) -> Iterator[str]:
             yield f"  cluster: {one.trouble}"
         if job is not None and there is not None:
             yield f"  job {job.id} on {there.address.url}: {_TOLD.get(job.status, job.status)}"
+            if _fails_unheard(one):
+                yield from _last_words(there, job)
     elif job is not None and there is not None:
         yield f"run {one.name}: {state(one)}"
         yield from columns.aligned(list(_of_job(job, one.trouble)), indent="  ")

@@ -58,8 +58,8 @@ def manifest(
 ) -> None:
     """Print a job as a KubeRay RayJob: `lehr manifest FILE | kubectl apply -f -`.
 
-    Secrets are named, never written. The same manifest applied again after the job has failed goes on from
-    the last checkpoint.
+    Secrets are named, never written. A RayJob that has ended stays as it is: deleted and applied again, it
+    goes on from the last checkpoint.
     """
     from lehr import plan as plans
     from lehr import spec as specs

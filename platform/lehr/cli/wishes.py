@@ -90,9 +90,10 @@ class Wish:
         if run is not None and (self._now or not self._on_cluster):
             endings.ask_now(run.folder) if self._now else stopping.ask(run.folder)
         self._told_at = time.monotonic()
-        told = "end at once" if self._now and run is not None else "finish its step, make a checkpoint and end"
+        told = "end at once" if self._now else "finish its step, make a checkpoint and end"
         if self._now and run is None:
-            say("to be killed a run must be seen in its storage, and here it is not: Ray asks its driver to end")
+            say("its storage is not seen here, through which it could be killed: Ray asks its driver to end")
+            told = "end"
         say(f"asked run {self.found.name} to {told}; waiting for its end (Ctrl-C does not take that back)")
 
     def wait(self, seconds: float) -> bool:

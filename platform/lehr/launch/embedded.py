@@ -119,6 +119,15 @@ def _knock(address: str) -> None:
                 do="give the command on a host of the cluster",
             )
         )
+    if address.startswith(("http://", "https://")):  # of RAY_ADDRESS, mostly
+        raise UserError(
+            letter(
+                f"--address {address}",
+                "this is the address of a dashboard, which jobs are submitted to",
+                accepted="host:port of the cluster's head (6379 by default), or auto",
+                do="give it to `lehr submit`; to train on this machine, unset RAY_ADDRESS",
+            )
+        )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return  # "auto" and such: Ray knows

@@ -92,8 +92,16 @@ def of(error: BaseException) -> Failure:
 
 
 def cause(failures: Mapping[int, Failure]) -> int:
-    """The rank whose failure explains the others': a final one, else one that is not collateral."""
-    return min(failures, key=lambda rank: (not failures[rank].final, failures[rank].collateral, rank))
+    """The rank whose failure explains the others': a final one, else one that is not collateral.
+
+    That a worker left as it was asked to explains nothing.
+    """
+
+    def order(rank: int) -> tuple[bool, bool, bool, int]:
+        each = failures[rank]
+        return not each.final, each.kind == LEFT, each.collateral, rank
+
+    return min(failures, key=order)
 
 
 def error(failures: Mapping[int, Failure], run: Store, *, url: str) -> LehrError:

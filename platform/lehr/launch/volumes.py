@@ -49,7 +49,8 @@ def volume(text: str) -> Volume:
         UserError: it is neither.
     """
     claim, _, path = text.partition(":")
-    if re.fullmatch(_NAME, claim) is None or (path and not path.startswith("/")):
+    is_folder = path.startswith("/") and posixpath.normpath(path).strip("/") != ""
+    if re.fullmatch(_NAME, claim) is None or (path and not is_folder):
         came = f"{secrets.show(text)} is no claim"
         raise UserError(letter("--volume-claim", came, accepted="CLAIM or CLAIM:/PATH"))
     return Volume(claim, posixpath.normpath(path) if path else VOLUME_PATH)

@@ -120,7 +120,7 @@ class Waiting:
         raise Stopped(step)
 
     def _forget(self) -> None:
-        """Take the run out of the index, which has the last word of its last worker: it failed, or stopped."""
+        """Take the run out of the index, which tells how its last worker ended."""
         made = plans.restore(self._job["plan"])
         index.forget(stores.connect(self._job["storage"], made.storage_options()), made.run_id)
 

@@ -39,8 +39,8 @@ def strided_input_gradient(kernel: Any, shape: tuple[int, int, int]) -> Callable
     """
     height, width, channels = shape
     even = height % STRIDE == 0 and width % STRIDE == 0
-    # With one filter the blocks come from one channel, and oneDNN (TensorFlow 2.21) answers a convolution of one
-    # channel whose strides differ with numbers that were never computed.
+    # With one filter the blocks come from one channel, and oneDNN (TensorFlow 2.21) answers a convolution of
+    # one channel whose strides differ with numbers that were never computed.
     if channels < _TAKEN_FROM and even and kernel.shape[3] > 1:
         return _pixel_blocks(kernel, shape)
     return lambda upstream: tf.nn.conv2d_transpose(
