@@ -8,6 +8,8 @@
 
 PYTHON ?= python3
 DEVICE ?= cpu
+# Processes that run tests: most tests of several processes wait more than they compute.
+TESTERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +42,7 @@ run: setup
 	$(BIN)/lehr run jobs/ebm-digits.yaml
 
 test: setup
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --numprocesses $(TESTERS) --dist loadfile
 
 check: setup
 	$(BIN)/ruff check

@@ -231,27 +231,6 @@ def test_what_never_finds_room_is_told_and_what_does_not_yet_is_queued(
     assert b"lehr: there is room: the workers start" in run.read("logs/driver.log")
 
 
-@pytest.mark.parametrize("network", [2], indirect=True)
-def test_a_fixed_run_waits_for_its_host_to_come_back(network: Network, tmp_path: Path) -> None:
-    storage = jobs.storage(tmp_path)
-    run = storage.below("ebm")
-    slow = ("train.duration={steps: 80}", "sampler.steps=100", "strategy={kind: horovod, workers: 2}")
-    with Cluster(network) as cluster:
-        driver = start(cluster, storage, "lehr.worker:main", "EBM", *slow)
-        until("checkpoint", lambda: reached(run, 1, 6), driver)
-        lost = cluster.workers[1]
-        lost.kill()
-        until("word of what it waits for", lambda: queued(run).startswith("waits for room"), driver)
-        assert queued(run).startswith("waits for room: 2 workers of 1 CPU; free: ")
-        assert "h3" in queued(run), "lost, or silent"
-        lost.revive()
-        cluster.join(lost)
-        assert answer(driver)["status"] == "completed"
-    begun = starts(run)
-    assert [workers for _, workers, _ in begun] == [2, 2]
-    assert begun[1][2] >= 5
-
-
 @pytest.mark.parametrize("kind", ["horovod", "multiworker"])
 def test_each_size_goes_on_from_the_checkpoint_of_another(kind: str, tmp_path: Path) -> None:
     """The chains of 3 workers are divided anew over 1, and then over 2."""

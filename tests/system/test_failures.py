@@ -90,7 +90,7 @@ def restarts(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
+def network(hosts: None) -> Iterator[Network]:
     with Network(4) as network:
         yield network
 
@@ -156,22 +156,3 @@ def test_host_that_fails_twice_is_left_out(network: Network, tmp_path: Path) -> 
     assert re.match(rf"worker [01] on host {bad.name} ", reasons[0]["message"])
     assert reasons[1]["message"].endswith("(failures 2 of 2)")
     assert f"host {bad.name} ({bad.address}) is excluded: 2 failures there" in run.log()
-
-
-def test_link_cut_for_good_is_named(network: Network, tmp_path: Path) -> None:
-    with Cluster(network) as cluster:
-        run = Run(cluster, tmp_path)
-        run.trains(1)
-        host = at_work(cluster)[-1]
-        cut = time.monotonic()
-        host.cut()
-        named = f"host {host.name} ({host.address})"
-        run.wait(lambda: f"on {named} has not answered since" in run.log(), "a word on its silence")
-        silent_s = time.monotonic() - cut
-        run.wait(lambda: f"{named} with worker" in run.log(), "its loss", within_s=NAMED_S)
-        lost_s = time.monotonic() - cut
-        print(f"named as silent after {silent_s:.1f} s, as lost after {lost_s:.1f} s")
-        entries = run.end()
-    (why,) = restarts(entries)
-    assert (why["cause"], why["host"], why["address"]) == ("failed", host.name, host.address)
-    assert "is lost, silent since" in why["message"]

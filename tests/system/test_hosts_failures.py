@@ -137,6 +137,8 @@ def test_link_cut_for_good_is_named_and_an_elastic_run_goes_on(
     site.until_completed(run)
     site.back(lost)
     assert sizes(run) == [2, 1]
+    [why] = [entry for entry in journal.read_attempt(run, 2) if entry.get("event") == "restarted"]
+    assert (why["cause"], why["host"], why["address"]) == ("failed", lost.name, lost.address)
     close(run, expected("horovod", 1))
 
 
@@ -214,14 +216,15 @@ def test_killed_head_that_comes_back_and_submitted_again(
     run = site.submit("head", TWO.format("horovod"))
     site.until_step(AT, run)
     cluster.head.kill()
+    for host in cluster.workers:  # for a minute they would train on without the head, perhaps to the end
+        cluster.clear(host)
+    assert saved(run) < sites.STEPS
     cluster.clear(cluster.head)
     cluster.head.revive()
     cluster.start_head()
     for host in cluster.workers:
-        cluster.clear(host)
         cluster.join(host)
     cluster.wait(3)
-    assert saved(run) < sites.STEPS
     again(site, "head")
     site.until("second attempt", lambda: len(starts(run)) == 2, run)
     site.until_completed(run)

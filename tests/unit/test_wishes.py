@@ -186,6 +186,14 @@ def test_living_job_is_meant_before_another_run_of_its_name(run: Store, tmp_path
     assert found.jobs == ()
 
 
+def test_of_two_living_runs_of_one_name_none_is_meant(run: Store, tmp_path: Path) -> None:
+    write(run, "running")
+    there: Any = Cluster(dataclasses.replace(ALIVE, storage=str(tmp_path / "of-job")))
+    with pytest.raises(UserError, match="two runs of this name are alive"):
+        known.find("ebm", str(tmp_path), there)
+    assert known.find(run.url, "runs", there).run is not None
+
+
 def test_storage_tells_alone_when_the_cluster_does_not_answer(run: Store, tmp_path: Path) -> None:
     class Silent:
         def all(self) -> list[Job]:

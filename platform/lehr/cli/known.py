@@ -98,7 +98,11 @@ def find(name: str, storage: str, there: Jobs | None) -> Known:
         return Known(key, found, jobs)
     if found is not None and ("/" in name or not jobs[-1].alive):
         return Known(key, found)  # its name is another run's, too
-    run, _, trouble = _stored(f"{jobs[-1].storage.rstrip('/')}/{key}", "")
+    there_too = f"{jobs[-1].storage.rstrip('/')}/{key}"
+    if found is not None and stored.is_alive(found):
+        came = f"two runs of this name are alive: {found.folder.url}, and on the cluster {there_too}"
+        raise UserError(letter(f"run {key}", came, do="name the one that is meant by its whole URL"))
+    run, _, trouble = _stored(there_too, "")
     return Known(key, run, jobs, trouble)
 
 

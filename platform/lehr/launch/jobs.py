@@ -193,6 +193,7 @@ class Jobs:
             "entrypoint": wanted.entrypoint,
             "submission_id": job,
             "metadata": {
+                "job_name": wanted.run,  # what Ray's dashboard calls it
                 "lehr_run": wanted.run,
                 "lehr_storage": wanted.storage,
                 "lehr_version": lehr.__version__,

@@ -23,7 +23,7 @@ JOB_FOLDER = "/etc/lehr"
 JOB_FILE = "job.yaml"
 LONGEST_NAME = 47  # KubeRay makes longer names of it
 LARGEST_TEXT = 900_000  # bytes; an object of Kubernetes has about a million
-RETRIES = 3  # new clusters for the job; each goes on from the last checkpoint
+RETRIES = 1  # a new cluster for the job, which goes on from the last checkpoint: for a head that died
 SUBMISSIONS = 10  # tries to submit again to a head that came back
 KEPT_S = 300  # time in which logs of a finished cluster can still be read
 

@@ -32,7 +32,7 @@ from lehr.leaving import RESIZED
 CAUSE_S = 75.0
 LEAVE_S = 120.0  # that workers which leave may need after the first of them has ended
 GONE_S = 30.0  # the same, after the moment at which their host is taken away
-STARTS = 20  # in a row that room may be taken by others between a look and the start; a minute each
+STARTS = 20  # in a row that room may be taken by others between a look and the start
 
 FAILED, TAKEN, LARGER, NO_ROOM, FINAL = "failed", "preempted", "resized", "no room", "final"
 _STARTING = (WorkerGroupStartupFailedError, RayError)  # a host that dies while workers start

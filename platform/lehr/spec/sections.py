@@ -143,7 +143,8 @@ class Recovery(Node):
         None, description="Failures on one host after which no worker is placed there; null: never."
     )
     hang_minutes: Positive = Field(
-        10.0, description="How long a worker may be silent before it counts as hung and the group restarts."
+        10.0,
+        description="How long a step, a validation or a set of samples may take; then the group is hung.",
     )
     on_divergence: Literal["stop", "rollback"] = Field(
         "stop", description="When the loss is no number: stop, or go back to the last good checkpoint."
