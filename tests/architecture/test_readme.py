@@ -38,7 +38,8 @@ def test_make_test_runs_every_test() -> None:
     said = subprocess.run(
         ["make", "--dry-run", "test"], cwd=source.ROOT, capture_output=True, text=True, check=True
     )
-    assert re.search(r"-m pytest tests --numprocesses \d+ --dist loadfile$", said.stdout.strip(), re.MULTILINE)
+    whole = r"-m pytest tests --numprocesses \d+ --dist loadfile$"
+    assert re.search(whole, said.stdout.strip(), re.MULTILINE)
 
 
 def test_make_run_trains_a_job_that_exists() -> None:
