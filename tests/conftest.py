@@ -17,6 +17,11 @@ from hypothesis import settings
 import ceph
 import network
 
+# Tests that run side by side have networks of other numbers, so that none clears away or counts another's.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    first = 1 + 50 * (int(worker.removeprefix("gw")) % 5)
+    os.environ["LEHR_HOSTS"] = f"{first}-{first + 49}"
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
 
 pytest_plugins = ["ci"]  # a skip is a failure there

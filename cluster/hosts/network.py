@@ -37,7 +37,7 @@ while True:
     except ChildProcessError:
         time.sleep(0.2)
 """
-SUBNETS = range(1, 255)  # 10.77.N.0/24, one a switch
+NUMBERS = 1, 254  # 10.77.N.0/24, one a switch; LEHR_HOSTS=FIRST-LAST keeps to some, and off others' networks
 OUTSIDE = 254  # last number of the address of the host that stands outside: clients, object stores
 # Where iproute2 keeps what namespaces see, and namespaces themselves.
 FILES, MOUNTS = Path("/etc/netns"), Path("/run/netns")
@@ -59,11 +59,19 @@ def lacking() -> str:
     return ""
 
 
+def numbers() -> range:
+    """Those that networks of this process may have."""
+    first, _, last = os.environ.get("LEHR_HOSTS", "{}-{}".format(*NUMBERS)).partition("-")
+    return range(int(first), int(last) + 1)
+
+
 def sweep() -> None:
-    """Clear away the networks whose makers were killed."""
+    """Clear away the networks of these numbers whose makers were killed."""
     for paper in FILES.glob("lehr*/owner"):
         with contextlib.suppress(OSError, ValueError):
             pid, born, *folders = paper.read_text().split("\n")
+            if int(paper.parent.name.removeprefix("lehr")) not in numbers():
+                continue
             if _born(int(pid)) != born:
                 for folder in folders:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -326,7 +334,7 @@ class Network:
     def _free(self) -> tuple[str, str]:
         """Make the switch's namespace, under a number that no other network has."""
         sweep()
-        for number in SUBNETS:
+        for number in numbers():
             name = f"lehr{number}"
             if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0:
                 return name, f"10.77.{number}"
