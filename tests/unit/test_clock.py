@@ -6,10 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from fakes import MemoryStore
+from lehr import leaving
 from lehr.cadence import NEVER, Cadence
+from lehr.errors import StorageError
 from lehr.loop.step import SIGNALS
-from lehr.worker.clock import Clock, StopRequest
+from lehr.worker.clock import Clock, Ear, StopRequest
 
 NONE = np.zeros(SIGNALS, np.float32)
 
@@ -68,3 +72,32 @@ def test_any_rank_may_ask_to_stop_and_all_save_first() -> None:
     for clock in ranks:
         verdict = clock.due(1, summed)
         assert (verdict.stop, verdict.checkpoint, verdict.entry, verdict.samples) == (True, True, True, False)
+
+
+def test_who_waits_looks_for_a_wish_to_stop_itself() -> None:
+    time, run, request = [0.0], MemoryStore(), StopRequest(None)
+    ear = Ear(request, run, now=lambda: time[0])
+    assert not ear()
+    run.write(StopRequest.KEY, b"asked")
+    time[0] = 1.9
+    assert not ear()  # asked a moment ago
+    time[0] = 2.1
+    assert ear()
+    assert request()  # the next exchange tells the others
+
+
+def test_who_waits_hears_that_it_is_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = StopRequest(None)
+    ear = Ear(request, MemoryStore())
+    assert not ear()
+    monkeypatch.setattr(leaving, "_reason", leaving.RESIZED)
+    assert ear()
+    assert not request()  # to leave is not to stop
+
+
+def test_a_store_that_fails_says_nothing_of_a_wish() -> None:
+    class Gone(MemoryStore):
+        def size(self, key: str) -> int | None:
+            raise StorageError("gone")
+
+    assert not Ear(StopRequest(None), Gone())()

@@ -10,9 +10,11 @@ import numpy as np
 
 from lehr import leaving
 from lehr.cadence import NEVER, due
+from lehr.errors import StorageError
 from lehr.loop.step import SIGNALS
 from lehr.loop.train import Due
 from lehr.plan import Plan
+from lehr.store import Store
 
 STOP, CHECKPOINT, SAMPLES, VALIDATION, LEAVE = range(SIGNALS)
 
@@ -103,3 +105,40 @@ class StopRequest:
 
     def __call__(self) -> bool:
         return self._flag.is_set() or (self._asked is not None and self._asked())
+
+
+class Ear:
+    """Whether to stop or leave, asked by a worker that waits: no exchange tells it then what others heard.
+
+    Rank 0 looks for a wish in the store all the time. While it is in an exchange with a worker that pauses,
+    it cannot pass the wish on, so who pauses looks for it, too.
+
+    Args:
+        request: of this worker; set once a wish was seen.
+        run: the run's folder.
+        now: seconds.
+    """
+
+    LISTEN_S = 2.0
+
+    def __init__(
+        self, request: StopRequest, run: Store, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._request, self._run, self._now = request, run, now
+        self._listened_at = float("-inf")
+
+    def __call__(self) -> bool:
+        if self._request() or leaving.asked():
+            return True
+        if self._now() - self._listened_at >= self.LISTEN_S:
+            self._listened_at = self._now()
+            self._listen()
+        return self._request()
+
+    def _listen(self) -> None:
+        try:
+            asked = self._run.size(StopRequest.KEY) is not None
+        except StorageError:
+            return  # asked again
+        if asked:
+            self._request.set()

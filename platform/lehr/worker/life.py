@@ -28,7 +28,7 @@ from lehr.strategies.strategy import Strategy
 from lehr.tracking import tracker as trackers
 from lehr.vitals import OURS
 from lehr.worker.build import build
-from lehr.worker.clock import LEAVE, STOP, Clock, StopRequest
+from lehr.worker.clock import LEAVE, STOP, Clock, Ear, StopRequest
 from lehr.worker.outage import Outage
 from lehr.worker.outbox import Item, Outbox
 from lehr.worker.outcome import Outcome
@@ -105,7 +105,7 @@ class Life:
             fence=self._fence,
             before_commit=self._settle if strategy.rank == 0 else None,
         )
-        self._outage = Outage(self._saver, recovery, where=run.url, asked=request, tell=self._heard)
+        self._outage = Outage(self._saver, recovery, where=run.url, asked=Ear(request, run), tell=self._heard)
         if strategy.rank == 0:
             self._index = index.Writer(storage, plan.run_id)
             self._pulse = Pulse(
