@@ -250,7 +250,8 @@ def test_job_that_failed_before_storage_heard_of_it_is_amiss(run: Store) -> None
     """The run stopped well; submitted again, it did not even begin."""
     write(run, "stopped", age_s=100.0)
     told = Known("ebm", stored.read(run), (ALIVE,))
-    again = dataclasses.replace(ALIVE, id="ebm.2", number=2, status="FAILED", exit_code=2)
+    ended: Any = {"status": "FAILED", "exit_code": 2, "started": time.time()}
+    again = dataclasses.replace(ALIVE, id="ebm.2", number=2, **ended)
     there: Any = SimpleNamespace(address=Address("http://head:8265"), log=lambda job: "no such secret\n")
     failed = dataclasses.replace(told, jobs=(ALIVE, again))
     assert not known.is_amiss(told)
