@@ -99,7 +99,10 @@ def cluster(board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a-token")
     monkeypatch.setattr(jobs, "RETRY_S", 0.01)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # many come at once, and a full queue resets them
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Jobs(Address(f"http://127.0.0.1:{server.server_port}"))
     server.shutdown()
