@@ -99,6 +99,7 @@ def cluster(board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a-token")
     monkeypatch.setattr(jobs, "RETRY_S", 0.01)
+
     class Server(ThreadingHTTPServer):
         request_queue_size = 128  # many come at once, and a full queue resets them
 
