@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lehr.cli.run import File, RunId, Set
+
 if TYPE_CHECKING:
     from lehr.launch.pods import Wish
     from lehr.plan import Plan
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="The job: a YAML file, or a URL of one.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key; the value is YAML. May be repeated."),
-]
-RunId = Annotated[str | None, typer.Option("--run", metavar="ID", help="The run's name; default: the job's.")]
 Image = Annotated[
     str | None, typer.Option(metavar="IMAGE", envvar="LEHR_IMAGE", help="Default: lehr, or lehr:gpu.")
 ]
