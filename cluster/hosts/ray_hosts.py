@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -189,7 +190,10 @@ def main() -> None:
     with Network(asked.hosts) as network, Cluster(network, cpus=asked.cpus) as cluster:
         inside = " ".join(network.outside.command([]))
         print(f"{asked.hosts} hosts are up: " + ", ".join(f"{h.name} {h.address}" for h in network.all))
-        print(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={cluster.token} RAY_ADDRESS={cluster.address}")
+        # The programs of this Python first: whoever starts this need not have activated its environment.
+        path = shlex.quote(str(Path(sys.executable).parent))
+        ours = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN={cluster.token} RAY_ADDRESS={cluster.address}"
+        print(f"export PATH={path}:$PATH {ours}")
         print(f"a shell outside of the cluster: {inside} bash\nCtrl-C takes all down", flush=True)
         try:
             signal.pause()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -259,7 +260,8 @@ def test_what_a_killed_process_leaves_the_next_network_clears_away(hosts: None) 
 def test_the_command_makes_a_cluster_and_leaves_nothing(hosts: None, number: int) -> None:
     with subprocess.Popen(
         [sys.executable, str(HOSTS / "ray_hosts.py"), "2"], stdout=subprocess.PIPE, text=True
-    ) as command:
+    ) as command, contextlib.ExitStack() as at_end:  # fmt: skip
+        at_end.callback(command.kill)  # a failed assertion must not wait for one that waits itself
         assert command.stdout is not None
         first, variables, shell = (command.stdout.readline() for _ in range(3))
         found = re.fullmatch(r"2 hosts are up: h1 10\.77\.(\d+)\.1, h2 \S+, outside \S+\n", first)
@@ -270,7 +272,10 @@ def test_the_command_makes_a_cluster_and_leaves_nothing(hosts: None, number: int
         assert inside
         # What is printed is what a user types.
         seen = f"{variables.strip()}\n{shell.partition(': ')[2].removesuffix('bash' + chr(10))} ray job list"
-        said = subprocess.run(["bash", "-c", seen], capture_output=True, text=True, timeout=PATIENCE_S)
+        bare = os.environ | {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        said = subprocess.run(
+            ["bash", "-c", seen], capture_output=True, text=True, timeout=PATIENCE_S, env=bare
+        )
         assert said.returncode == 0, said.stderr
         command.send_signal(number)
         assert command.wait(PATIENCE_S) == 0

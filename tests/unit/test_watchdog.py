@@ -105,6 +105,29 @@ def test_the_one_that_computes_is_told_from_those_that_wait() -> None:
     assert verdict.message == "rank 1 on h2 is at step 41 in compute, computing since 13 s; rank 0 waits"
 
 
+@pytest.mark.parametrize(
+    ("shares", "culprits"),
+    [
+        ((0.03, 0.25), (1,)),  # its host computes for others, too
+        ((0.25, 0.98, 0.03), (0, 1)),
+        ((0.01, 0.06), None),  # neither really computes
+        ((0.3, 0.9), None),  # both do
+        ((0.9, 0.9), None),
+    ],
+)
+def test_who_computes_is_a_matter_of_proportion(
+    shares: tuple[float, ...], culprits: tuple[int, ...] | None
+) -> None:
+    standstill = group(len(shares))
+    for second in range(13):
+        for rank, share in enumerate(shares):
+            standstill.hear(rank, sign(cpu_s=share * second), float(second))
+    verdict = standstill.look(range(len(shares)), 13.0)
+    assert verdict is not None
+    assert verdict.known == (culprits is not None)
+    assert verdict.culprits == (culprits or tuple(range(len(shares))))
+
+
 def test_nobody_is_blamed_where_nothing_tells_them_apart() -> None:
     verdict = watched({0: sign(), 1: sign(), 2: sign()}, until=12)
     assert verdict is not None

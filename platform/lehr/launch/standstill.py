@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from typing import Any
 from lehr.vitals import PHASES
 
 HUNG = "Hung"  # the kind of such a failure
-BUSY, IDLE = 0.5, 0.2  # shares of a processor: of one that still computes, of one that waits
+# One that computes uses at least this share of a processor and this many times what any that waits uses. How
+# much it gets depends on who else is on its host; that those who wait hardly use any does not.
+BUSY, TIMES = 0.15, 4.0
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,6 @@ class Standstill:
         culprits = culprits or tuple(ranks)
         return Verdict(culprits, silent, known, self._message(ranks, culprits, silent, now))
 
-    def _is_gone(self, ranks: Sequence[int], now: float) -> bool:
-        """Whether somebody has stopped answering."""
-        heard = [rank for rank in ranks if self._workers[rank].sign is not None]
-        return any(self._quiet_s(rank, now) > self.limits.hang_s for rank in heard)
-
-    def _is_still(self, ranks: Sequence[int], now: float) -> bool:
-        """Whether nobody gets on."""
-        return all(now - self._workers[rank].changed_at > self._limit(rank) for rank in ranks)
-
     def _limit(self, rank: int) -> float:
         worker, limits = self._workers[rank], self.limits
         if worker.phase == "pause":
@@ -150,9 +144,11 @@ class Standstill:
     def _busy(self, ranks: Sequence[int]) -> tuple[int, ...]:
         """Those that compute while all others wait; () when that does not tell them apart."""
         shares = {rank: self._workers[rank].share() for rank in ranks}
-        busy = tuple(rank for rank in ranks if shares[rank] >= BUSY)
-        waiting = [rank for rank in ranks if shares[rank] <= IDLE]
-        return busy if busy and waiting and len(busy) + len(waiting) == len(ranks) else ()
+        by_share = sorted(ranks, key=lambda rank: shares[rank], reverse=True)
+        for count, (rank, following) in enumerate(itertools.pairwise(by_share), start=1):
+            if shares[rank] >= max(BUSY, TIMES * shares[following]):
+                return tuple(sorted(by_share[:count]))
+        return ()
 
     # --- in words ---------------------------------------------------------------------------------
 
