@@ -12,6 +12,7 @@ from lehr.spec.models import Model
 from lehr.spec.node import Name, Node, Options, Target, tag
 from lehr.spec.objectives import Langevin, Objective
 from lehr.spec.place import Path, Problem
+from lehr.spec.search import Search
 from lehr.spec.sections import (
     Checkpoint,
     InitFrom,
@@ -56,7 +57,7 @@ class Spec(Node):
         {}, description="Options of the store; secrets as env:NAME or file:PATH."
     )
     init_from: InitFrom | None = Field(None, description="Weights of another run to start from.")
-    search: Any = Field(None, description="Reserved for sweeps.")
+    search: Search | None = Field(None, description="Makes the job a sweep: which keys vary, and how.")
 
     _origins: dict[Path, str] = PrivateAttr(default_factory=dict)
 

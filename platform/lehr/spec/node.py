@@ -41,7 +41,8 @@ def tag(node: Any) -> str | None:
     return "kind=custom" if ":" in kind else f"kind={kind}"
 
 
-def _as_tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
+    """YAML's lists as tuples, which are frozen."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -117,9 +118,10 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Counts = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
-Interval = Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_rising)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(as_tuple)]
+rising = AfterValidator(_rising)
+Interval = Annotated[tuple[float, float], BeforeValidator(as_tuple), rising]
+Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 Text = Annotated[str, Field(min_length=1)]
 Options = dict[str, Any]
 Source = Annotated[str, Field(min_length=1), AfterValidator(check_url(READABLE))]
