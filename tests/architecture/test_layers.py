@@ -68,36 +68,36 @@ ROWS_BROKEN = {
     "upwards": (
         "models/net",
         "from lehr.worker import main\n",
-        "lehr.models.net (row 7) imports lehr.worker.main (row 4)",
+        "lehr.models.net (row 8) imports lehr.worker.main (row 5)",
     ),
-    "sideways": ("models/net", "from lehr.data import feed\n", "imports lehr.data.feed (row 7)"),
+    "sideways": ("models/net", "from lehr.data import feed\n", "imports lehr.data.feed (row 8)"),
     "in a function": (
         "plan",
         "def f():\n    import lehr.cli.app\n",
-        "plan.py:2: lehr.plan (row 8) imports lehr.cli.app",
+        "plan.py:2: lehr.plan (row 9) imports lehr.cli.app",
     ),
     "relative": (
         "store/local",
         "from ..plan import make\n",
-        "lehr.store.local (row 12) imports lehr.plan.make",
+        "lehr.store.local (row 13) imports lehr.plan.make",
     ),
-    "relative to the package": ("store/local", "from .. import plan\n", "imports lehr.plan (row 8)"),
+    "relative to the package": ("store/local", "from .. import plan\n", "imports lehr.plan (row 9)"),
     "by name": (
         "spec",
         "import importlib\nimportlib.import_module('lehr.plan')\n",
-        "imports lehr.plan (row 8)",
+        "imports lehr.plan (row 9)",
     ),
     "upwards for types": (
         "errors",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lehr.plan import Plan\n",
-        "errors.py:3: lehr.errors (row 13) imports lehr.plan.Plan",
+        "errors.py:3: lehr.errors (row 14) imports lehr.plan.Plan",
     ),
     "beside the type guard": (
         "models/net",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    from lehr import data\n",
-        "imports lehr.data (row 7)",
+        "imports lehr.data (row 8)",
     ),
-    "from the package itself": ("__init__", "from lehr import errors\n", "lehr (row 14) imports lehr.errors"),
+    "from the package itself": ("__init__", "from lehr import errors\n", "lehr (row 15) imports lehr.errors"),
 }
 
 
