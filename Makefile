@@ -42,7 +42,7 @@ run: setup
 	$(BIN)/lehr run jobs/ebm-digits.yaml
 
 test: setup
-	$(BIN)/python -m pytest tests --numprocesses $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest tests --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check

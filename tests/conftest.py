@@ -2,7 +2,8 @@
 
 Markers: `slow` more than about ten seconds, `system` starts other processes, `data` needs the data folder,
 `s3` needs Ceph's packages, `hosts` needs root and network namespaces.
-Quick tests run first, then slow ones, then system tests.
+Quick tests run first, then slow ones, then system tests; where several processes share the tests, as in
+`make test`, the longest files come first, so that none of them is left to one process at the end.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, 
 pytest_plugins = ["ci"]  # a skip is a failure there
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files of tests/system that take minutes, the longest first. One that is missing here comes after them.
+LONGEST = (
+    "test_hosts_failures", "test_sweep_kills", "test_sweep_finds", "test_elastic", "test_kills",
+    "test_wandb_online", "test_watchdog", "test_failures", "test_sweep_local", "test_sweep_workers",
+    "test_sweep_hosts", "test_secrets", "test_exactness", "test_worker", "test_frozen",
+    "test_storage_faults", "test_commit_kills", "test_chaos", "test_urls", "test_sweep_smoke",
+    "test_submit", "test_resume", "test_launch_run", "test_hosts_training", "test_gauges",
+    "test_launch_ray", "test_launch_local", "test_store_faults",
+)  # fmt: skip
 
 # Other jobs may share the machine, so time is no property of an example; CI runs the same examples each time.
 settings.register_profile("lehr", deadline=None, derandomize=os.environ.get("CI") in ("1", "true"))
@@ -74,8 +84,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark and fixture of real data go together, as those of the S3 server and of hosts do; cheap tests go
-    first."""
+    """Mark and fixture of real data go together, as those of the S3 server and of hosts do; and all are put
+    in order."""
     for item in items:
         names = getattr(item, "fixturenames", [])
         if "s3" in names:
@@ -90,7 +100,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("data")
         elif item.get_closest_marker("data"):
             names.append("data_root")
-    items.sort(key=lambda item: 2 * _is(item, "system") + _is(item, "slow"))
+    items.sort(key=_longest_first if os.environ.get("PYTEST_XDIST_WORKER") else _weight)
+
+
+def _weight(item: pytest.Item) -> int:
+    return 2 * _is(item, "system") + _is(item, "slow")
+
+
+def _longest_first(item: pytest.Item) -> tuple[int, int]:
+    name = item.path.stem if item.path.parent.name == "system" else ""
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST), -_weight(item)
 
 
 def _is(item: pytest.Item, marker: str) -> bool:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -112,10 +113,17 @@ def _free(count: int) -> list[int]:
 
 def _wait(up: Head, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + START_S
-    while up.lehr("list", folder=Path(up.home)).returncode:
+    while not _listens(up.address) or up.lehr("list", folder=Path(up.home)).returncode:
         if process.poll() is not None or time.monotonic() > until:
             raise RuntimeError(f"Ray's head does not start:\n{log.read_text(errors='replace')}")
         time.sleep(1)
+
+
+def _listens(address: str) -> bool:
+    """Whether anybody is there to ask; asking takes a second of a processor, which the head needs itself."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", urlsplit(address).port), 5):
+        return True
+    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -28,8 +28,8 @@ What the client was seen to do, 0.31.0, seconds on two busy cores:
 Rows
 - `run.log` never waits for the network: at most some milliseconds a row, whether the server is away, hangs
   or refuses (the first row of a process 0.1 to 0.4 s).
-- History is sent about 15 s after the first row that waits, and at finish; `x_file_stream_transmit_interval`
-  changed nothing.
+- History is sent about 15 s after the first row that waits, and at finish; after so many seconds as
+  WANDB__FILE_STREAM_TRANSMIT_INTERVAL says (`x_file_stream_transmit_interval` in Settings changed nothing).
 - `log(..., step=n)`: a row of W&B's is held until a greater step, or finish. A step below the current one
   is dropped, with a warning on standard error even under `silent`. Rows of the same step are merged into
   one.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ROOT = ".index"  # no run: the folder of the index
 PERIOD_S = 30.0  # between two writes while the status stays the same
 FOLDER_PERIOD_S = 5.0  # the same where keys are files
+SWEEP = "sweep"  # in a checkpoint's place: it is a sweep, whose steps are trials
 LONGEST = 240  # bytes of a name; file systems take 255
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]")  # the rest is safe in names of files and keys everywhere
 _ESCAPED = re.compile(r"(?:![0-9a-f]{2})+")
@@ -41,7 +42,7 @@ class Summary:
         steps: the plan's last.
         attempt: number of this life of the run.
         time: seconds since 1970 at which it was written.
-        checkpoint: name of the newest committed one; "" when there is none.
+        checkpoint: name of the newest committed one; "" when there is none; SWEEP of a sweep.
         metric: the one that says most, and its value.
     """
 

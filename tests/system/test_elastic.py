@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +142,13 @@ def same(run: Store, other: Store) -> None:
 def test_from_4_to_2_to_3_workers_is_the_run_of_1(network: Network, tmp_path: Path) -> None:
     storage = jobs.storage(tmp_path)
     run = storage.below("ebm")
-    with Cluster(network) as cluster:
+    with Cluster(network) as cluster, ThreadPoolExecutor(1) as pool:
         driver = start(cluster, storage, "elastic_worker:main", "EBM", *ELASTIC)
         until("step of 4 workers", lambda: reached(run, 1, elastic_worker.SLOW), driver)
         lost = cluster.workers[2:]
         for host in lost:
             host.kill()
+        single = pool.submit(alone, storage, *ELASTIC[:-1])  # while Ray makes sure that they are dead
         until("step of 2 workers", lambda: reached(run, 2, elastic_worker.WAIT), driver)
         lost[0].revive()
         cluster.join(lost[0])
@@ -159,7 +161,7 @@ def test_from_4_to_2_to_3_workers_is_the_run_of_1(network: Network, tmp_path: Pa
         "three go on from the step at which two left: nothing is redone"
     )
 
-    same(run, alone(storage, *ELASTIC[:-1]))
+    same(run, single.result())
 
 
 def command(cluster: Cluster, storage: Path, *sets: str) -> list[str]:
@@ -231,14 +233,23 @@ def test_what_never_finds_room_is_told_and_what_does_not_yet_is_queued(
     assert b"lehr: there is room: the workers start" in run.read("logs/driver.log")
 
 
+COMMON = (*ELASTIC[:-1], "validation.every={steps: 5}")  # a run's last step is validated, too
+
+
+@pytest.fixture(scope="module")
+def fifteen(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Fifteen steps of one worker."""
+    storage = jobs.storage(tmp_path_factory.mktemp("fifteen"))
+    return alone(storage, *COMMON, "train.duration={steps: 15}")
+
+
 @pytest.mark.parametrize("kind", ["horovod", "multiworker"])
-def test_each_size_goes_on_from_the_checkpoint_of_another(kind: str, tmp_path: Path) -> None:
+def test_each_size_goes_on_from_the_checkpoint_of_another(kind: str, fifteen: Store, tmp_path: Path) -> None:
     """The chains of 3 workers are divided anew over 1, and then over 2."""
     storage = jobs.storage(tmp_path)
-    common = (*ELASTIC[:-1], "validation.every={steps: 5}")  # a run's last step is validated, too
     for size, steps in ((3, 5), (1, 10), (2, 15)):
         sets = (
-            *common,
+            *COMMON,
             f"strategy={{kind: {kind}, workers: [1, 4]}}",
             f"train.duration={{steps: {steps}}}",
         )
@@ -247,4 +258,4 @@ def test_each_size_goes_on_from_the_checkpoint_of_another(kind: str, tmp_path: P
         assert local.run(plan, storage).step == steps
     run = storage.below("ebm")
     assert starts(run) == [(1, 3, 0), (2, 1, 5), (3, 2, 10)]
-    same(run, alone(storage, *common, "train.duration={steps: 15}"))
+    same(run, fifteen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ NAMED_S = (
 )
 TOLD_S = 30.0  # that a job which can never be placed may take to say so
 APART = 1e-4  # weights of one worker and of two
+Expected = Callable[[str, int], "Future[Store]"]
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +55,19 @@ def whole(site: Site) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Store]:
-    """The run that nothing befell, by strategy and workers; each is trained once."""
-    known: dict[tuple[str, int], Store] = {}
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expected]:
+    """The run that nothing befell, by strategy and workers; each is trained once, while others go on."""
+    known: dict[tuple[str, int], Future[Store]] = {}
+    with ThreadPoolExecutor(1) as pool:
 
-    def find(kind: str, workers: int) -> Store:
-        if (kind, workers) not in known:
-            known[kind, workers] = sites.undisturbed(tmp_path_factory.mktemp("undisturbed"), kind, workers)
-        return known[kind, workers]
+        def find(kind: str, workers: int) -> Future[Store]:
+            if (kind, workers) not in known:
+                folder = tmp_path_factory.mktemp("undisturbed")
+                known[kind, workers] = pool.submit(sites.undisturbed, folder, kind, workers)
+            return known[kind, workers]
 
-    return find
+        yield find
+        pool.shutdown(cancel_futures=True)
 
 
 def equal(run: Store, other: Store) -> None:
@@ -92,41 +97,35 @@ def called(host: Host) -> str:
 
 
 @pytest.mark.parametrize("kind", ["horovod", "multiworker"])
-def test_fixed_run_waits_for_a_killed_host_that_comes_back(
-    kind: str, site: Site, expected: Callable[[str, int], Store]
-) -> None:
+def test_fixed_run_waits_for_a_killed_host_that_comes_back(kind: str, site: Site, expected: Expected) -> None:
     run = site.submit(f"fixed-{kind}", TWO.format(kind))
+    other = expected(kind, 2)  # meanwhile
     site.until_step(AT, run)
     lost = site.cluster.workers[1]
     lost.kill()
-    site.until("queued", lambda: state(run) == "queued", run)
-    now = status.read(run)
-    assert now is not None
-    assert "waits for room: 2 workers" in now.message
+    site.until("word of what it waits for", lambda: "waits for room: 2 workers" in waits_for(run), run)
     site.back(lost)
     site.until_completed(run)
     assert sizes(run) == [2, 2]
     assert starts(run)[1]["from_step"] >= AT  # type: ignore[operator]
-    equal(run, expected(kind, 2))
+    equal(run, other.result())
 
 
-def test_elastic_run_completes_without_a_killed_host(
-    site: Site, expected: Callable[[str, int], Store]
-) -> None:
+def test_elastic_run_completes_without_a_killed_host(site: Site, expected: Expected) -> None:
     run = site.submit("elastic", ONE_OR_TWO.format("horovod"))
+    other = expected("horovod", 1)  # meanwhile
     site.until_step(AT, run)
     lost = site.cluster.workers[1]
     lost.kill()
     site.until_completed(run)
     site.back(lost)
     assert sizes(run) == [2, 1]
-    close(run, expected("horovod", 1))
+    close(run, other.result())
 
 
-def test_link_cut_for_good_is_named_and_an_elastic_run_goes_on(
-    site: Site, expected: Callable[[str, int], Store]
-) -> None:
+def test_link_cut_for_good_is_named_and_an_elastic_run_goes_on(site: Site, expected: Expected) -> None:
     run = site.submit("cut-off", ONE_OR_TWO.format("multiworker"))
+    other = expected("horovod", 1)  # meanwhile
     site.until_step(AT, run)
     lost = site.cluster.workers[1]
     cut = time.time()
@@ -139,11 +138,12 @@ def test_link_cut_for_good_is_named_and_an_elastic_run_goes_on(
     assert sizes(run) == [2, 1]
     [why] = [entry for entry in journal.read_attempt(run, 2) if entry.get("event") == "restarted"]
     assert (why["cause"], why["host"], why["address"]) == ("failed", lost.name, lost.address)
-    close(run, expected("horovod", 1))
+    close(run, other.result())
 
 
-def test_link_cut_for_seconds_loses_nothing(site: Site, expected: Callable[[str, int], Store]) -> None:
+def test_link_cut_for_seconds_loses_nothing(site: Site, expected: Expected) -> None:
     run = site.submit("cut", TWO.format("horovod"))
+    other = expected("horovod", 2)  # meanwhile
     site.until_step(AT, run)
     host = site.cluster.workers[1]
     host.cut()
@@ -152,16 +152,17 @@ def test_link_cut_for_seconds_loses_nothing(site: Site, expected: Callable[[str,
     site.until_completed(run)
     print("attempts:", len(starts(run)))
     assert sizes(run) in ([2], [2, 2])
-    equal(run, expected("horovod", 2))
+    equal(run, other.result())
 
 
-def test_killed_worker_process_is_replaced(site: Site, expected: Callable[[str, int], Store]) -> None:
+def test_killed_worker_process_is_replaced(site: Site, expected: Expected) -> None:
     run = site.submit("worker", TWO.format("horovod"))
+    other = expected("horovod", 2)  # meanwhile
     site.until_step(AT, run)
     assert site.cluster.workers[0].signal(signal.SIGKILL, containing=WORKER)
     site.until_completed(run)
     assert sizes(run) == [2, 2]
-    equal(run, expected("horovod", 2))
+    equal(run, other.result())
 
 
 def test_host_that_is_taken_away_leaves_a_checkpoint(site: Site) -> None:
@@ -181,6 +182,12 @@ def test_host_that_is_taken_away_leaves_a_checkpoint(site: Site) -> None:
     site.back(host)
 
 
+def waits_for(run: Store) -> str:
+    """What it says as long as it is queued."""
+    now = status.read(run)
+    return now.message if now is not None and now.status == "queued" else ""
+
+
 def metrics(run: Store) -> list[dict[str, Any]]:
     return [entry for entry in journal.read(run) if entry["type"] == "metrics"]
 
@@ -198,22 +205,22 @@ def test_job_that_can_never_be_placed_says_so(site: Site) -> None:
     assert took_s < TOLD_S
 
 
-def test_killed_driver_and_submitted_again(site: Site, expected: Callable[[str, int], Store]) -> None:
+def test_killed_driver_and_submitted_again(site: Site, expected: Expected) -> None:
     run = site.submit("driver", TWO.format("horovod"))
+    other = expected("horovod", 2)  # meanwhile
     site.until_step(AT, run)
     assert site.cluster.head.signal(signal.SIGKILL, containing="lehr run")
     again(site, "driver")
     site.until("second attempt", lambda: len(starts(run)) == 2, run)
     site.until_completed(run)
     assert starts(run)[1]["from_step"] >= AT  # type: ignore[operator]
-    equal(run, expected("horovod", 2))
+    equal(run, other.result())
 
 
-def test_killed_head_that_comes_back_and_submitted_again(
-    site: Site, expected: Callable[[str, int], Store]
-) -> None:
+def test_killed_head_that_comes_back_and_submitted_again(site: Site, expected: Expected) -> None:
     cluster = site.cluster
     run = site.submit("head", TWO.format("horovod"))
+    other = expected("horovod", 2)  # meanwhile
     site.until_step(AT, run)
     cluster.head.kill()
     for host in cluster.workers:  # for a minute they would train on without the head, perhaps to the end
@@ -228,7 +235,7 @@ def test_killed_head_that_comes_back_and_submitted_again(
     again(site, "head")
     site.until("second attempt", lambda: len(starts(run)) == 2, run)
     site.until_completed(run)
-    equal(run, expected("horovod", 2))
+    equal(run, other.result())
 
 
 def again(site: Site, run_id: str) -> None:

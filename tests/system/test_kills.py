@@ -38,6 +38,14 @@ BOUNDARIES = [
     (0, r"delete .*/manifest", True, True),
     (0, r"delete .*/weights", True, True),
 ]
+SETS = (
+    "strategy={kind: horovod, workers: 2}",
+    "sampler.steps=5",
+    "recovery.max_failures=20",
+    f"train.duration={{steps: {EVERY * (2 * len(BOUNDARIES) + 2)}}}",
+    f"checkpoint={{every: {{steps: {EVERY}}}, keep_last: 2}}",
+    "tracking.every={steps: 5}",
+)
 DRIVER = """
 import json, pathlib, sys
 import jobs
@@ -53,17 +61,6 @@ print(local.spawn(plan, base, worker="dying_workers:main").status)
 """
 
 
-def sets(deaths: int) -> tuple[str, ...]:
-    return (
-        "strategy={kind: horovod, workers: 2}",
-        "sampler.steps=5",
-        "recovery.max_failures=20",
-        f"train.duration={{steps: {EVERY * (2 * deaths + 2)}}}",
-        f"checkpoint={{every: {{steps: {EVERY}}}, keep_last: 2}}",
-        "tracking.every={steps: 5}",
-    )
-
-
 def schedule(boundaries: list[tuple[int, str, bool, bool]], whom: str) -> tuple[list[Death], list[int]]:
     """Each attempt commits a checkpoint and dies at a boundary of its second; where each attempt begins."""
     deaths, begins = [], [0]
@@ -77,17 +74,19 @@ def schedule(boundaries: list[tuple[int, str, bool, bool]], whom: str) -> tuple[
     return deaths, begins
 
 
-def undisturbed(folder: Path, *changes: str) -> Store:
-    plan = jobs.plan(jobs.EBM, *changes)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    plan = jobs.plan(jobs.EBM, *SETS)
     run = jobs.storage(folder).below(plan.run_id)
     admission.prepare(plan, run)
     assert local.spawn(plan, jobs.storage(folder)).status == "completed"
     return run
 
 
-def drive(folder: Path, url: str, deaths: list[Death], *changes: str) -> subprocess.CompletedProcess[str]:
+def drive(folder: Path, url: str, deaths: list[Death]) -> subprocess.CompletedProcess[str]:
     job = folder / "job.yaml"
-    job.write_text(spec.text(spec.parse(jobs.EBM, sets=changes)))
+    job.write_text(spec.text(spec.parse(jobs.EBM, sets=SETS)))
     environment = os.environ | {"PYTHONPATH": str(TESTS)} | dying_workers.environment(deaths)
     return subprocess.run(
         [sys.executable, "-c", DRIVER, str(job), url], env=environment, text=True, timeout=500,
@@ -107,27 +106,25 @@ def check(run: Store, begins: list[int], expected: Store) -> None:
         assert item.manifest is None or checkpoint.verify(run, item.manifest) == []
 
 
-def test_a_rank_that_dies_at_any_boundary(tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_dies_at_any_boundary(
+    undisturbed: Store, tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
-    changes = sets(len(BOUNDARIES))
     deaths, begins = schedule(BOUNDARIES, "self")
     from lehr import store as stores
 
     url = f"s3://{s3.bucket()}/runs"
-    said = drive(tmp_path, url, deaths, *changes)
+    said = drive(tmp_path, url, deaths)
     assert said.stdout.strip().endswith("completed"), said.stdout
-    expected = undisturbed(tmp_path / "undisturbed", *changes)
-    check(stores.connect(url).below("ebm"), begins, expected)
+    check(stores.connect(url).below("ebm"), begins, undisturbed)
 
 
-def test_a_driver_that_dies_at_any_boundary(tmp_path: Path) -> None:
+def test_a_driver_that_dies_at_any_boundary(undisturbed: Store, tmp_path: Path) -> None:
     boundaries = [each for each in BOUNDARIES if each[0] == 0][::2]
-    changes = sets(len(boundaries))
     deaths, begins = schedule(boundaries, "parent")
     for _ in deaths:
-        assert drive(tmp_path, str(tmp_path), deaths, *changes).returncode == -signal.SIGKILL
-    said = drive(tmp_path, str(tmp_path), deaths, *changes)
+        assert drive(tmp_path, str(tmp_path), deaths).returncode == -signal.SIGKILL
+    said = drive(tmp_path, str(tmp_path), deaths)
     assert said.stdout.strip().endswith("completed"), said.stdout
-    expected = undisturbed(tmp_path / "undisturbed", *changes)
-    check(jobs.storage(tmp_path).below("ebm"), begins, expected)
+    check(jobs.storage(tmp_path).below("ebm"), begins, undisturbed)

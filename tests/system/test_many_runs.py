@@ -19,7 +19,8 @@ from lehr.index import ROOT, Summary
 from lehr.store import connect
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.s3]
-RUNS, CHECKPOINTS = 1000, 100
+RUNS = 1000
+CHECKPOINTS = 10  # 14 pages of keys, where 4 answers are allowed; tests/benchmarks/many_runs.py writes 100
 WRITERS, AT_ONCE = 8, 64  # connections, and requests under way on each
 PAGE = 1000  # keys of an answer
 

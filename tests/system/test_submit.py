@@ -133,7 +133,7 @@ def test_rays_own_stop_waits_for_the_driver(cluster: Jobs, tmp_path: Path) -> No
     program.write_text(
         "import pathlib, signal, sys, time\n"
         "def end(*_):\n"
-        "    time.sleep(8)\n"
+        "    time.sleep(5)\n"
         f"    pathlib.Path({str(done)!r}).touch()\n"
         "    sys.exit()\n"
         "signal.signal(signal.SIGTERM, end)\n"

@@ -36,7 +36,11 @@ from wandb_server import KEY, Run, WandbServer
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 WANDB = "tracking.wandb={project: lehr, mode: online, tags: [a, b], notes: why}"
-# W&B's client sends rows every 15 s: one is stalled after more than that.
+SEND_S = (
+    1.0  # between two sendings of W&B's client, whose own 15 s these tests would wait for again and again
+)
+SENDING = "WANDB__FILE_STREAM_TRANSMIT_INTERVAL"
+# At its own rate a client is stalled after more than 15 s.
 QUICK = Limits(init_s=3.0, finish_s=3.0, answer_s=2.0, retry_s=(0.2, 1.0), check_s=0.5, stalled_s=25.0)
 
 
@@ -48,6 +52,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbSer
     with WandbServer() as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv(SENDING, str(SEND_S))
         yield server
         wandb.end_service()
         assert server.errors == []
@@ -282,8 +287,9 @@ for _ in range(1000):
 
 
 def test_a_dead_rank_0_and_its_next_attempt(
-    server: WandbServer, run: Store, plan: Plan, tmp_path: Path
+    server: WandbServer, run: Store, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(SENDING)  # a picture whose row was sent a moment before the kill may be lost
     tests = str(Path(__file__).parents[1])
     program = PROGRAM.format(tests=tests, folder=str(tmp_path / "runs"))
     process = subprocess.Popen([sys.executable, "-c", program])

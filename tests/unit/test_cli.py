@@ -107,6 +107,7 @@ def test_help_lists_every_command_with_a_sentence() -> None:
     assert names == [
         "run",
         "submit",
+        "sweep",
         "stop",
         "check",
         "plan",

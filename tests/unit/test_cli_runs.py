@@ -208,6 +208,20 @@ def test_what_can_be_no_name_is_no_run(tmp_path: Path, lehr: Lehr, name: str) ->
 # --- checkpoints ---------------------------------------------------------------------------------------
 
 
+def test_a_cluster_that_does_not_answer_keeps_no_run_from_the_list(
+    tmp_path: Path, lehr: Lehr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 32)
+    monkeypatch.setattr("lehr.launch.jobs.RETRY_S", 0.01)
+    code, out, error = lehr("list", "--storage", str(tmp_path), "--address", "http://127.0.0.1:1")
+    assert (code, out.splitlines()[1].split()[:2]) == (1, ["lenet", "completed"])
+    assert "nobody answers there" in error
+    assert error.endswith(f"the runs above are those of {tmp_path} alone\n")
+    code, out, _ = lehr("list", "--storage", str(tmp_path / "none"), "--address", "http://127.0.0.1:1")
+    assert (code, out) == (1, f"no runs in {tmp_path}/none\n")
+
+
 def test_checkpoints_are_listed_newest_first(tmp_path: Path, lehr: Lehr) -> None:
     trained(tmp_path)
     code, out, _ = lehr("checkpoints", "lenet", "--storage", str(tmp_path))

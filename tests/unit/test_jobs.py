@@ -10,9 +10,12 @@ import pytest
 from lehr import plan as plans
 from lehr import spec as specs
 from lehr.spec import reference, schema
+from lehr.sweep import program
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 FILES = sorted(JOBS.glob("*.yaml"))
+SWEEPS = [path for path in FILES if path.name.startswith("sweep-")]
+RUNS = [path for path in FILES if path not in SWEEPS]
 SCREEN = 50  # lines
 
 
@@ -20,7 +23,22 @@ def test_there_are_jobs() -> None:
     assert {"ebm-digits.yaml", "ebm-mnist.yaml", "lenet-fashion.yaml"} <= {path.name for path in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_a_sweep_is_valid_and_costs_something(path: Path) -> None:
+    sweep = program.make(specs.load(str(path)))
+    assert sweep.run_id == path.stem
+    assert program.restore(json.loads(json.dumps(sweep.document()))) == sweep
+    cost = program.cost(sweep)
+    assert 0 < cost.steps_expected <= cost.steps_most
+    assert cost.bytes_most
+
+
+def test_the_sweeps_are_there() -> None:
+    wanted = ("sweep-ebm-langevin", "sweep-ebm-pbt", "sweep-ebm-smoke", "sweep-lenet-learning-rate")
+    assert {path.stem for path in SWEEPS} >= set(wanted)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
 def test_it_is_valid_and_plans(path: Path) -> None:
     plan = plans.make(specs.load(str(path)))
     assert plan.run_id == path.stem
@@ -34,7 +52,8 @@ def test_its_header_says_where_it_comes_from(path: Path) -> None:
     said = reference.heading(text)
     assert set(said) == {"what", "source", "expected", "time", "command"}
     assert all(said.values())
-    assert said["command"] == f"lehr run jobs/{path.name}"
+    command = "sweep" if path in SWEEPS else "run"
+    assert said["command"] == f"lehr {command} jobs/{path.name}"
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
 
 

@@ -47,8 +47,8 @@ def test_a_cluster_of_its_own_does_not_grow(
     monkeypatch: pytest.MonkeyPatch, address: str | None, grows: bool
 ) -> None:
     gpus = Growth("gpu-worker", {"CPU": 8.0, "GPU": 8.0}, 4)  # of the cluster whose head this machine is
-    monkeypatch.setattr(embedded, "_own", contextlib.nullcontext)
-    monkeypatch.setattr(embedded, "_joined", contextlib.nullcontext)
+    monkeypatch.setattr(embedded, "_own", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(embedded, "_joined", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(census, "take", lambda: Room((Space("h1", total={"CPU": 5.0}),)))
     monkeypatch.setattr(census, "grown", lambda: Room((), (gpus,)))
     with embedded.cluster(plan(), address) as there:
@@ -62,7 +62,7 @@ def test_folders_of_killed_drivers_are_removed(tmp_path: Path) -> None:
     )
     for folder in (dead, own, other):
         (folder / "session").mkdir(parents=True)
-    made = embedded._folder(tmp_path)
+    made = embedded.folder(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([own, other, made])
 
 

@@ -290,6 +290,28 @@ def test_job_file_travels_with_the_users_modules(tmp_path: Path) -> None:
             parcels.job("version: 1", [str(tmp_path / "single.py"), str(wrong)])
 
 
+def test_what_looks_like_secrets_stays_here_and_is_named(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    secret = [
+        ".env",
+        ".env.local",
+        "deep/id_rsa",
+        "deep/server.PEM",
+        "credentials",
+        "credentials.json",
+        ".aws/config",
+    ]
+    plain = ["model.py", "credentials.py", "environment.yaml", "deep/keys.txt"]
+    for name in [*secret, *plain]:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text("x")
+    parcel = parcels.job("version: 1", [str(mine)])
+    assert sorted(files(parcel)) == sorted(["job.yaml", *(f"mine/{name}" for name in plain)])
+    assert sorted(parcel.withheld) == sorted(f"mine/{name}" for name in secret)
+    named = parcels.job("version: 1", [str(mine / ".env")])
+    assert (sorted(files(named)), named.withheld) == ([".env", "job.yaml"], ()), "who names a file means it"
+
+
 def test_content_alone_makes_the_name(tmp_path: Path) -> None:
     assert parcels.job("a: 1").uri == parcels.job("a: 1").uri != parcels.job("a: 2").uri
 

@@ -27,7 +27,7 @@ from lehr.launch.pods import Wish
 from lehr.spec import tree, writing
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS = sorted(ROOT.glob("jobs/*.yaml"))
+JOBS = sorted(path for path in ROOT.glob("jobs/*.yaml") if not path.name.startswith("sweep-"))
 STORAGE = "storage=s3://bucket/runs"
 
 

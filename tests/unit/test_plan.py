@@ -113,7 +113,7 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
             EBM,
             "strategy={kind: horovod, workers: 3, devices_per_worker: 2}",
             "sampler.buffer.size=100",
-            "search={}",
+            "search={space: {sampler.steps: {int: [1, 2]}}, metric: validation/real_score}",
         )
     places = [line.split(": ")[1] for line in str(refused.value).splitlines() if line.startswith("--set")]
     assert places == ["search", "strategy.devices_per_worker", "sampler.buffer.size"]

@@ -308,6 +308,23 @@ def test_host_that_comes_back_is_still_left_out(world: World) -> None:
     assert hosts.excluded() == {"n9"}
 
 
+@pytest.mark.parametrize("kind", ["StorageError", "StorageDenied"])
+def test_storage_that_fails_is_held_against_no_host(world: World, kind: str) -> None:
+    policy = world.policy(failures=1, exclude_after=1)
+    away = Failure(kind, "s3://bucket/runs: it does not answer")
+    assert policy.make_decision(failed(r0=LOST, r1=away)) == RETRY
+    assert hosts.OURS.excluded == set()
+    assert hosts.OURS.reason["host"] == "h3", "where it was seen is told all the same"
+    world.start()
+    assert policy.make_decision(failed(r1=away)) == RAISE, "it is a failure"
+
+
+def test_a_host_that_is_lost_while_storage_fails_counts(world: World) -> None:
+    world.nodes[2] = node(H3, "n3", alive=False, why="missed heartbeats")
+    world.policy(exclude_after=1).make_decision(failed(r1=Failure("StorageError", "it is away")))
+    assert hosts.OURS.excluded == {H3}
+
+
 def test_preemptions_exclude_nobody(world: World) -> None:
     policy = world.policy(preemptions=9, exclude_after=1)
     for _ in range(3):

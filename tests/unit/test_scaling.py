@@ -11,7 +11,9 @@ from ray.train import ScalingConfig
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision
 
 from lehr import leaving
+from lehr.errors import LaunchError
 from lehr.launch import hosts, scaling
+from lehr.launch.hosts import Host
 from lehr.launch.room import Room, Space
 from lehr.launch.scaling import Elastic, View
 
@@ -68,6 +70,12 @@ class Waiting:
     def say(self, message: str) -> None:
         self.said.append(message)
 
+    def again(self, why: str) -> None:
+        self.said.append(f"again: {why}")
+
+    def end(self, message: str) -> None:
+        self.said.append(f"end: {message}")
+
     def over(self) -> None:
         self.said.append("over")
 
@@ -93,14 +101,14 @@ class Group:
 
 
 @pytest.fixture
-def waiting() -> Waiting:
-    hosts.OURS.clear()
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
+    monkeypatch.setattr(hosts, "OURS", hosts.Roster())
     return Waiting()
 
 
-def policy(cluster: Cluster, waiting: Waiting, *sizes: int) -> Elastic:
+def policy(cluster: Cluster, waiting: Waiting, *sizes: int, grows: bool = False) -> Elastic:
     config = ScalingConfig(num_workers=sizes[-1], resources_per_worker={"CPU": 1.0})
-    return Elastic(config, sizes, waiting, grow_s=GROW_S, view=cluster.view())
+    return Elastic(config, sizes, waiting, grows=grows, grow_s=GROW_S, view=cluster.view())
 
 
 def size(decision: Any) -> int:
@@ -187,10 +195,74 @@ def test_a_host_that_does_not_answer_gets_no_worker_though_ray_counts_it(waiting
     assert elastic.on_controller_start_worker_group(scaling_config=None, num_workers=3) is None
 
 
+def exclude(cluster: Cluster, *names: str) -> None:
+    """No worker is placed on these hosts any more, alive or not."""
+    hosts.OURS.excluded = {Host(name, f"10.77.1.{name[1:]}") for name in names}
+    cluster.excluded = frozenset(f"id-{name}" for name in names)
+
+
 def test_an_excluded_host_is_no_room(waiting: Waiting) -> None:
-    cluster = Cluster({"h2": 1, "h3": 1}, excluded=frozenset({"id-h3"}))
+    cluster = Cluster({"h2": 1, "h3": 1, "h4": 1}, taken={"h4": 1})
+    exclude(cluster, "h3")
     assert decided(policy(cluster, waiting, 2)) == 0
-    assert waiting.said[0] == "waits for room: 2 workers of 1 CPU; free: h2: 1 CPU; h3 is excluded"
+    assert waiting.said[0] == (
+        "waits for room: 2 workers of 1 CPU; free: h2: 1 CPU; h4: 0 CPUs; h3 is excluded"
+    )
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_run_that_only_excluded_hosts_could_hold_ends(waiting: Waiting, dead: bool) -> None:
+    cluster = Cluster({"h2": 1, "h3": 1})
+    fixed = policy(cluster, waiting, 2)
+    assert decided(fixed) == 2
+    exclude(cluster, "h3")
+    if dead:
+        del cluster.cpus["h3"]
+    with pytest.raises(LaunchError) as raised:
+        decided(fixed)
+    assert str(raised.value).partition("\n  do: ")[0] == (
+        "recovery.exclude_after: 2 workers of 1 CPU need more than the cluster ever has without h3 "
+        "(10.77.1.3), excluded for failures there:\n    h2: 1 CPU"
+    )
+    assert waiting.said[-1] == f"end: {raised.value}"
+
+
+def test_a_run_with_excluded_hosts_waits_for_others_that_may_come(waiting: Waiting) -> None:
+    """For one that was lost, one that does not answer, and those that an autoscaler may add."""
+    cluster = Cluster({"h2": 1, "h3": 1, "h4": 1}, taken={"h4": 1})
+    fixed = policy(cluster, waiting, 2)
+    assert decided(fixed) == 2
+    exclude(cluster, "h3")
+    cluster.taken, cluster.deaf = {}, {"h4"}
+    assert decided(fixed) == 0
+    del cluster.cpus["h4"]
+    assert decided(fixed) == 0
+    assert waiting.said[-1].endswith("h3 is excluded; lost since the last attempt: h4")
+    cluster.cpus["h4"], cluster.deaf = 1, set()
+    assert decided(fixed) == 2
+    alone = Cluster({"h2": 1, "h3": 1})
+    exclude(alone, "h3")
+    assert decided(policy(alone, waiting, 2, grows=True)) == 0
+
+
+def test_an_elastic_run_goes_on_below_what_it_wished_for(waiting: Waiting) -> None:
+    cluster = Cluster({"h2": 1, "h3": 1})
+    exclude(cluster, "h3")
+    assert decided(policy(cluster, waiting, 1, 2)) == 1
+
+
+def test_why_another_attempt_follows_is_said_once_and_before_the_look(waiting: Waiting) -> None:
+    cluster = Cluster({"h2": 1})
+    fixed = policy(cluster, waiting, 2)
+    assert decided(fixed, looks=1) == 0
+    assert len(waiting.said) == 1, "the first attempt follows nothing"
+    hosts.OURS.reason = {"message": "worker 1 failed", "noticed": 1.0}
+    assert decided(fixed) == 0
+    assert waiting.said[1:] == ["again: worker 1 failed", waiting.said[0], waiting.said[0]]
+    cluster.cpus["h3"] = 1
+    hosts.OURS.reason = {"message": "worker 1 failed", "noticed": 2.0}
+    assert decided(fixed) == 2
+    assert waiting.said[4:] == ["again: worker 1 failed", "over"]
 
 
 def test_a_head_that_is_away_is_waited_for(waiting: Waiting) -> None:

@@ -123,6 +123,44 @@ def test_who_never_waited_says_nothing(queued: Queued) -> None:
     assert (queued.told, status.read(queued.run)) == ([], None)
 
 
+def test_between_two_attempts_it_is_queued_and_says_why(queued: Queued, tmp_path: Path) -> None:
+    journal.claim_attempt(queued.run)
+    queued.run.write("checkpoints/step-00000020.a1/manifest.json", b"{}")
+    ended = status.write(queued.run, Status("failed", 27, 40, 1, "ValueError: shapes differ"))
+    index.Writer(jobs.storage(tmp_path), PLAN.run_id).tell(ended)
+    queued.waiting.again("worker 1 failed (failures 1 of 3)")
+    said = dataclasses.replace(queued.said(), time=0.0)
+    assert said == Status("queued", 20, 40, 1, "worker 1 failed (failures 1 of 3)")
+    assert [run.status.status for run in stored.runs(jobs.storage(tmp_path)) if run.status] == ["queued"]
+    queued.waiting.over()
+    assert queued.said().message == "worker 1 failed (failures 1 of 3)"
+    assert queued.told == [], "the failure policy has told the driver"
+
+
+def test_a_run_that_waits_between_two_attempts_says_for_what_and_then_why_again(queued: Queued) -> None:
+    queued.waiting.again("worker 1 failed")
+    assert queued.say("waits for room").message == "waits for room"
+    queued.waiting.over()
+    assert queued.said().message == "worker 1 failed"
+    queued.say("waits", after_s=100.0)
+    queued.waiting.over()
+    assert queued.said().message == "", "that was another attempt"
+
+
+def test_why_it_begins_anew_is_not_said_over_the_word_of_one_that_lives(queued: Queued) -> None:
+    status.write(queued.run, Status("running", 7, 40, 0))
+    queued.waiting.again("worker 1 failed")
+    assert queued.said().status == "running"
+
+
+def test_a_run_that_can_never_go_on_has_failed(queued: Queued) -> None:
+    queued.say("waits")
+    for last in (queued.said(), Status("running", 7, 40, 0)):  # of a worker that was killed a moment ago
+        status.write(queued.run, last)
+        queued.waiting.end("recovery.exclude_after: ...")
+        assert (queued.said().status, queued.said().message) == ("failed", "recovery.exclude_after: ...")
+
+
 def test_a_wish_to_stop_is_heard(queued: Queued) -> None:
     queued.say("waits")
     stopping.ask(queued.run)
@@ -144,5 +182,7 @@ def test_storage_that_fails_stops_nobody(queued: Queued, monkeypatch: pytest.Mon
         patch.setattr(status, "write", fail)
         queued.say("waits longer", after_s=100.0)
         queued.waiting.over()
+        queued.waiting.again("worker 1 failed")
+        queued.waiting.end("never")
     said = queued.say("waits again", after_s=100.0)
     assert said.message == "waits again"

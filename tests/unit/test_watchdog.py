@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
+from lehr.launch import watchdog
 from lehr.launch.standstill import Limits, Standstill, Verdict
 
 LIMITS = Limits(hang_s=10.0, start_s=100.0)
@@ -128,6 +134,19 @@ def test_who_computes_is_a_matter_of_proportion(
     assert verdict.culprits == (culprits or tuple(range(len(shares))))
 
 
+@pytest.mark.parametrize(("share", "idle", "word"), [(0.9, 0.2, ", computing"), (0.25, 0.2, "")])
+def test_one_that_computes_in_its_data_is_told_from_one_that_sleeps_on_a_full_host(
+    share: float, idle: float, word: str
+) -> None:
+    standstill = group(2)
+    for second in range(13):
+        standstill.hear(0, sign(cpu_s=idle * second), float(second))
+        standstill.hear(1, sign(phase="data", cpu_s=share * second), float(second))
+    verdict = standstill.look([0, 1], 13.0)
+    assert verdict is not None
+    assert verdict.message == f"rank 1 on h2 is at step 41 in data{word} since 13 s; rank 0 waits"
+
+
 def test_nobody_is_blamed_where_nothing_tells_them_apart() -> None:
     verdict = watched({0: sign(), 1: sign(), 2: sign()}, until=12)
     assert verdict is not None
@@ -180,3 +199,31 @@ def test_those_that_are_done_are_not_looked_at() -> None:
         standstill.hear(1, sign(phase="end"), 0.0)
     assert standstill.look([0], 150.0) is None
     assert standstill.look([], 150.0) is None
+
+
+# --- those that do not answer ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that was stopped, and would never end."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    process.send_signal(signal.SIGSTOP)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_one_that_does_not_answer_is_killed(sleeper: subprocess.Popen[bytes]) -> None:
+    born = psutil.Process(sleeper.pid).create_time()
+    told = watchdog.rouse(sleeper.pid, born)
+    assert sleeper.wait(60) < 0
+    assert "was made to print its stacks into its log, and was killed" in told
+    assert watchdog.rouse(sleeper.pid, born) == f"its process {sleeper.pid} is gone"
+
+
+def test_another_process_with_its_number_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
+    born = psutil.Process(sleeper.pid).create_time()
+    for before, word in ((born - 60.0, "another one has its number"), (None, "was left alone")):
+        assert word in watchdog.rouse(sleeper.pid, before)
+        assert sleeper.poll() is None

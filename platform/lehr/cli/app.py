@@ -10,9 +10,10 @@ import importlib
 import sys
 import tempfile
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 import lehr
@@ -22,6 +23,7 @@ from lehr.errors import LehrError
 COMMANDS = {
     "run": ("run",),
     "submit": ("submit",),
+    "sweep": ("sweep",),
     "stop": ("stop",),
     "check": ("check", "plan", "schema"),
     "list": ("list",),
@@ -52,11 +54,20 @@ def about(
     """Train TensorFlow and Keras models over a cluster: one YAML file a job, exact to the bit on resume."""
 
 
+class Ordered(TyperGroup):
+    """Lists its commands as `COMMANDS` does: Typer puts groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return [name for names in COMMANDS.values() for name in names]
+
+
 def application() -> typer.Typer:
     """The Typer application with every command registered."""
     # Plain text, no boxes: an error message is a letter, and a box would break its lines.
     app = typer.Typer(
         name="lehr",
+        cls=Ordered,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -66,7 +77,11 @@ def application() -> typer.Typer:
     for module, names in COMMANDS.items():
         functions = importlib.import_module(f"lehr.cli.{module}")
         for name in names:
-            app.command(name)(getattr(functions, name))
+            command = getattr(functions, name)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name)
+            else:
+                app.command(name)(command)
     return app
 
 

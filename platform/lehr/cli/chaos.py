@@ -65,13 +65,16 @@ def chaos(
     from lehr import plan as plans
     from lehr import spec as specs
     from lehr.chaos import faults, texts
+    from lehr.cli import sweeping
     from lehr.launch import admission
 
     named: list[Fault] = [texts.kill(text) for text in kill_rank or ()]
     named += [texts.outage(text) for text in store or ()]
     named += [texts.tracker(wandb)] if wandb else []
     named += [texts.slow(text) for text in slow_rank or ()]
-    plan = plans.make(specs.load(file, sets or ()))
+    job = specs.load(file, sets or ())
+    sweeping.refuse_search(job, file, command="chaos")
+    plan = plans.make(job)
     faults.check(named, plan)
     admission.require(plan)
     place = _place(storage, plan) if storage else None

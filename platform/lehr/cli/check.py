@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from lehr.cli.asked import Asked
     from lehr.plan import Plan
+    from lehr.spec import Spec
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The job: a YAML file, or a URL of one.")]
 Set = Annotated[
@@ -22,7 +23,11 @@ def check(file: File, sets: Set = None) -> None:
     from lehr import plan as plans
     from lehr import spec
 
-    plan = plans.make(spec.load(file, sets or ()))
+    job = spec.load(file, sets or ())
+    if job.search is not None:
+        _check_sweep(job, file)
+        return
+    plan = plans.make(job)
     _warn(plan)
     replicas = f"{plan.replicas} replica{'s' if plan.replicas > 1 else ''}"
     steps = f"{plan.steps:,} steps of {plan.global_batch:,} examples"
@@ -74,7 +79,8 @@ def plan(
 ) -> None:
     """Show a job with every number worked out: batches, steps, cadences, sizes.
 
-    With --replicas, show what its step would take on so many replicas, from steps that were measured.
+    With --replicas, show what its step would take on so many replicas, from steps that were measured. Of a
+    sweep, show what it costs; with --measured or --step-s, in hours, too.
     """
     from lehr import plan as plans
     from lehr import spec
@@ -84,7 +90,11 @@ def plan(
         replicas, tuple(measured or ()), step_s, at, link_gbits, latency_us, per_host, intra_gbits,
         intra_latency_us, parameters, weak, storage,
     )  # fmt: skip
-    made = plans.make(spec.load(file, sets or ()))
+    job = spec.load(file, sets or ())
+    if job.search is not None:
+        _price(job, asked)
+        return
+    made = plans.make(job)
     if asked.wanted:
         _forecast(made, asked)
         return
@@ -92,6 +102,24 @@ def plan(
 
     _warn(made)
     show(made)
+
+
+def _check_sweep(job: Spec, file: str) -> None:
+    from lehr.cli import pricing
+    from lehr.sweep import program
+
+    made = program.make(job)
+    _warn(made.base())
+    typer.echo(pricing.good(made, file))
+
+
+def _price(job: Spec, asked: Asked) -> None:
+    from lehr.cli import pricing
+    from lehr.sweep import program
+
+    made = program.make(job)
+    _warn(made.base())
+    pricing.show(made, asked)
 
 
 def _forecast(plan: Plan, asked: Asked) -> None:

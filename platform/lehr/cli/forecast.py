@@ -66,7 +66,7 @@ def make(plan: Plan, asked: Asked) -> Forecast:
     asked.check()
     size, known = _size(plan, asked), _known(asked)
     folders = {name: stored.find(name, asked.storage).folder for name in asked.measured}
-    found = tuple(each for name, folder in folders.items() for each in _of_run(name, folder, size))
+    found = tuple(each for name, folder in folders.items() for each in of_run(name, folder, size))
     fit = forecast.fit(found, known) if found else _of_step(plan, asked, size, known)
     evenly = [n for n in wanted if asked.weak or plan.global_batch % n == 0]
     if not evenly:
@@ -124,7 +124,7 @@ def _of_step(plan: Plan, asked: Asked, size: float, known: Known) -> Fit:
 # --- what runs say --------------------------------------------------------------------------------
 
 
-def _of_run(name: str, folder: Store, size: float) -> list[Measured]:
+def of_run(name: str, folder: Store, size: float) -> list[Measured]:
     """A measured step for each number of replicas that a run had."""
     try:
         found = measured(folder, size)

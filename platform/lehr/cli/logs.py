@@ -35,6 +35,8 @@ def logs(
 
     there = known.cluster(address)
     found = known.find(run, storage, there)
+    if found.run is not None and found.run.is_sweep:
+        rank = DRIVER  # a sweep has no workers of its own: its trials have
     if there is not None and _is_on_cluster(found, rank):
         _show_job(there, found, lines, follow=follow)
         return

@@ -59,12 +59,15 @@ def manifest(
     """
     from lehr import plan as plans
     from lehr import spec as specs
+    from lehr.cli import sweeping
     from lehr.launch import manifest as manifests
     from lehr.launch import volumes
     from lehr.launch.pods import Wish
     from lehr.spec import writing
 
-    plan = plans.make(specs.load(file, sets or ()), run_id=run_id)
+    job = specs.load(file, sets or ())
+    sweeping.refuse_search(job, file, command="manifest")
+    plan = plans.make(job, run_id=run_id)
     wish = Wish(
         image=image,
         namespace=_named("--namespace", namespace),

@@ -18,19 +18,20 @@ from lehr.tracking import place
 
 EVENTS_SHOWN = 20
 CHECKPOINT_HEAD = ("checkpoint", "step", "attempt", "size", "workers", "metrics", "state")
+_ABOUT = {"queued": "queued", "stopped": "why"}  # what a message is about, where it is not the storage
 UNENDED = "no last word"  # of an attempt that was killed
 _KNOWN = ("type", "time", "attempt", "step", "event")
 
 
 def lines(run: Run) -> Iterator[str]:
     """All sections that have something to say."""
-    for section in (_head, _job, _attempts, _events, _metrics, _checkpoints, _samples):
+    for section in _SWEEP if run.is_sweep else _RUN:
         yield from section(run)
 
 
 def status_lines(run: Run) -> Iterator[str]:
     """What `lehr status` says: a few lines, the newest things only."""
-    yield f"run {run.name}: {stored.state(run)}, step {stored.progress(run)}"
+    yield _standing(run)
     now, told = time.time(), run.status
     entries = journal.tail(run.folder, run.attempts[-1]) if run.attempts else []
     rows = []
@@ -41,16 +42,27 @@ def status_lines(run: Run) -> Iterator[str]:
         rows.append(("rate", rate))
     if (metric := stored.telling_metric(run)) != stored.NOTHING:
         rows.append(("metric", metric))
-    rows.append(("checkpoint", _newest(run, now)))
+    rows.append(("trials", _pointer(run)) if run.is_sweep else ("checkpoint", _newest(run, now)))
     if told and told.waiting:
         some = "checkpoint is" if told.waiting == 1 else "checkpoints are"
         rows.append(("waiting", f"{told.waiting} {some} made and not yet in the store"))
     if told and told.message:
-        kind = "failure" if told.status in stored.AMISS else "storage"
+        kind = "failure" if told.status in stored.AMISS else _ABOUT.get(told.status, "storage")
         rows.append((kind, _below(run, told.message).splitlines()[0]))
     if wandb := _wandb(run, entries):
         rows.append(("W&B", wandb))
     yield from columns.aligned([*rows, ("folder", run.folder.url)], indent="  ")
+
+
+def _standing(run: Run) -> str:
+    if run.is_sweep:
+        return f"sweep {run.name}: {stored.state(run)}, {stored.progress(run)} over"
+    return f"run {run.name}: {stored.state(run)}, step {stored.progress(run)}"
+
+
+def _pointer(run: Run) -> str:
+    """Where a sweep's trials are told."""
+    return f"lehr sweep show {run.name}; one of them: lehr show {run.name}-0001"
 
 
 def _below(run: Run, text: str) -> str:
@@ -116,7 +128,7 @@ def _told(metrics: Mapping[str, float]) -> str:
 
 
 def _head(run: Run) -> Iterator[str]:
-    yield f"run {run.name}: {stored.state(run)}, step {stored.progress(run)}"
+    yield _standing(run)
     if run.status:
         heard, ago = columns.moment(run.status.time), columns.duration(time.time() - run.status.time)
         yield f"  last heard of {heard} ({ago} ago), in attempt {run.status.attempt}"
@@ -147,6 +159,18 @@ def _job(run: Run) -> Iterator[str]:
     ]
     yield f"job {spec.get('name')} (all of it: {run.folder.url}/spec.yaml)"
     yield from columns.aligned(rows, indent="  ")
+
+
+def _search(run: Run) -> Iterator[str]:
+    """Of a sweep: what it searches, and where its trials are told."""
+    spec = run.sweep.get("spec")
+    search = spec.get("search") if isinstance(spec, dict) else None
+    if isinstance(search, dict):
+        names = ("algorithm", "scheduler", "metric", "mode", "trials", "seed")
+        rows = [(name, str(search.get(name))) for name in names]
+        yield f"search (all of it: {run.folder.url}/spec.yaml)"
+        yield from columns.aligned([*rows, ("space", ", ".join(search.get("space", {})))], indent="  ")
+    yield f"trials: {_pointer(run)}"
 
 
 def _workers(plan: Mapping[str, Any]) -> str:
@@ -232,3 +256,7 @@ def _samples(run: Run) -> Iterator[str]:
     if names:
         yield "samples"
         yield from (f"  {run.folder.url}/{name}" for name in names)
+
+
+_RUN = (_head, _job, _attempts, _events, _metrics, _checkpoints, _samples)
+_SWEEP = (_head, _search, _attempts)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lehr.launch.admission import Standing
     from lehr.plan import Plan
     from lehr.store import Store
+    from lehr.sweep.program import Program
     from lehr.worker.outcome import Outcome
 
 LOOK_S = 0.5  # between looks into storage on this machine
@@ -262,7 +263,7 @@ def summary(plan: Plan, url: str, outcome: Outcome, *, places: list[tuple[str, s
     )
 
 
-def called(plan: Plan, url: str) -> str:
+def called(plan: Plan | Program, url: str) -> str:
     """How other commands are to name the run: its id where they look for it by themselves, else its URL."""
     return plan.run_id if plan.spec.storage == "runs" else url
 

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from lehr.cli.progress import Terminal
     from lehr.plan import Plan
+    from lehr.spec import Spec
     from lehr.store import Store
     from lehr.worker.outcome import Outcome
 
@@ -40,18 +41,30 @@ def run(
     Ctrl-C stops it cleanly with a checkpoint; a second one kills it. Exit codes: 0 trained; 1 it failed; 2 a
     mistake in the job; 128 + the signal's number when a signal stopped it (130 for Ctrl-C).
     """
-    from lehr import plan as plans
     from lehr import spec as specs
+    from lehr.cli import sweeping
+
+    job = specs.load(file, [*(sets or ()), *([f"storage={storage}"] if storage else [])])
+    sweeping.refuse_search(job, file, command="run")
+    raise typer.Exit(train(job, run_id, None if local else address, local=local))
+
+
+def train(job: Spec, run_id: str | None, address: str | None, *, local: bool) -> int:
+    """Train a job to its end, or until it is stopped; the exit code.
+
+    Raises:
+        LehrError: it cannot begin, or it failed.
+    """
+    from lehr import plan as plans
     from lehr import store as stores
     from lehr.cli.progress import Terminal
     from lehr.launch import admission
     from lehr.spec import needs
     from lehr.spec.place import refuse
 
-    job = specs.load(file, [*(sets or ()), *([f"storage={storage}"] if storage else [])])
     plan = plans.make(job, run_id=run_id)
     admission.require(plan)
-    here = local or address is None
+    here = address is None
     refuse([*needs.packages(job), *needs.references(job, workers_are_here=here)])
     base = stores.connect(job.storage, plan.storage_options())
     stores.probe(base)
@@ -60,13 +73,12 @@ def run(
         before = admission.standing(plan, folder)
         if before.complete:
             typer.echo(_complete(plan, folder.url, before.step))
-            return
+            return 0
         admission.refuse_second(plan, folder, say=terminal.say)
         admission.prepare(plan, folder)
         terminal.begin(before)
-        outcome, signal = _train(plan, base, terminal, None if local else address, local=local)
-        code = terminal.end(outcome, signal)
-    raise typer.Exit(code)
+        outcome, signal = _train(plan, base, terminal, address, local=local)
+        return terminal.end(outcome, signal)
 
 
 def _complete(plan: Plan, url: str, step: int | None) -> str:

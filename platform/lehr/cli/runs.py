@@ -26,7 +26,9 @@ Address = Annotated[
         show_default=False,
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the URL of its folder.")]
+Name = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's, trial's or sweep's id, or the URL of its folder.")
+]
 
 
 def runs(storage: Storage = "runs") -> None:
@@ -72,7 +74,9 @@ def checkpoints(
     from lehr.checkpoint.manifest import ROOT, listing
     from lehr.cli import columns, overview, stored
 
-    folder = stored.find(run, storage).folder
+    kept = stored.find(run, storage)
+    stored.refuse_sweep(kept)
+    folder = kept.folder
     found = listing(folder)
     if not found:
         typer.echo(f"no checkpoints in {folder.url}/{ROOT}")

@@ -45,6 +45,7 @@ def sample(
     from lehr.cli import stored
 
     found = stored.find(run, storage)
+    stored.refuse_sweep(found)
     wanted = _step(step)
     plan = _changed(_plan(found), sets or ())
     drawn = _curves(found)
@@ -61,6 +62,7 @@ def curves(run: Name, storage: Storage = "runs") -> None:
     from lehr.cli import stored
 
     found = stored.find(run, storage)
+    stored.refuse_sweep(found)
     drawn = "\n".join(f"{found.folder.url}/{key}" for key in _curves(found))
     typer.echo(drawn or f"run {found.name} has no metrics yet")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from lehr.store import Store
 READERS = 16  # runs looked at at a time
 NOTHING = "-"
 AMISS = ("failed", "diverged")
+SWEEP, TRIALS = "sweep.json", "trials"  # what makes a folder a sweep's, and where its trials' runs are
+_TRIAL = re.compile(r"(.+?)-[0-9]{4,}(?:-[1-9][0-9]*)?")
 HEAD = ("run", "status", "step", "attempts", "metric", "checkpoint", "last heard of")
 
 
@@ -34,7 +37,8 @@ class Run:
         plan: `plan.json`; {} when it cannot be read.
         status: the last sign of life, if any.
         attempts: their numbers.
-        summary: what the index says; then the plan is not read.
+        summary: what the index says; then neither the plan nor a sweep's document is read.
+        sweep: `sweep.json` of one that is a sweep; {} of others.
     """
 
     name: str
@@ -43,11 +47,17 @@ class Run:
     status: Status | None = None
     attempts: tuple[int, ...] = ()
     summary: Summary | None = None
+    sweep: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exists(self) -> bool:
         """Whether there is anything of a run in the folder."""
-        return bool(self.plan or self.status or self.attempts)
+        return bool(self.plan or self.sweep or self.status or self.attempts)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it is a sweep: its steps are trials."""
+        return bool(self.sweep) or (self.summary is not None and self.summary.checkpoint == index.SWEEP)
 
     @property
     def steps(self) -> int | None:
@@ -58,12 +68,15 @@ class Run:
 def read(folder: Store) -> Run:
     """The run whose folder it is."""
     name = folder.url.rstrip("/").rpartition("/")[2]
-    return Run(name, folder, _plan(folder), status.read(folder), tuple(journal.attempts(folder)))
+    plan = _document(folder, "plan.json")
+    sweep = {} if plan else _document(folder, SWEEP)
+    return Run(name, folder, plan, status.read(folder), tuple(journal.attempts(folder)), sweep=sweep)
 
 
-def _plan(folder: Store) -> dict[str, Any]:
+def _document(folder: Store, key: str) -> dict[str, Any]:
+    """A JSON object of the store; {} when there is none that can be read."""
     try:
-        document = json.loads(folder.read("plan.json"))
+        document = json.loads(folder.read(key))
     except (KeyMissing, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -104,6 +117,8 @@ def find(name: str, storage: str) -> Run:
     run = read(place if whole else place.below(name))
     if run.exists:
         return run
+    if not whole and (trial := _trial(name, place)) is not None:
+        return trial
     if whole:
         raise UserError(letter("RUN", f"there is no run at {place.url}", do="list those of a storage with "
                                "`lehr runs --storage URL`"))  # fmt: skip
@@ -117,6 +132,26 @@ def find(name: str, storage: str) -> Run:
             do="name one of these, give --storage URL (or set LEHR_STORAGE), or give the run's whole URL",
         )
     )
+
+
+def _trial(name: str, place: Store) -> Run | None:
+    """The run of that id among those of a sweep's trials: `<sweep>-0007`, or `<sweep>-0007-2`."""
+    found = _TRIAL.fullmatch(name)
+    if found is None:
+        return None
+    run = read(place.below(f"{found[1]}/{TRIALS}/{name}"))
+    return run if run.exists else None
+
+
+def refuse_sweep(run: Run) -> None:
+    """Refuse a sweep where a run that trains is wanted.
+
+    Raises:
+        UserError: it is a sweep.
+    """
+    if run.is_sweep:
+        do = f"look at it: lehr sweep show {run.name}; name one of its trials, as {run.name}-0001"
+        raise UserError(letter("RUN", f"{run.name} is a sweep: its trials are the runs", do=do))
 
 
 def state(run: Run, *, now: float | None = None) -> str:
@@ -140,13 +175,16 @@ def is_alive(run: Run) -> bool:
 
 
 def progress(run: Run) -> str:
-    """Step of steps."""
+    """Step of steps; of a sweep, how many of its trials are over."""
     step = run.status.step if run.status else 0
-    return f"{step}/{run.steps}" if run.steps is not None else str(step)
+    told = f"{step}/{run.steps}" if run.steps is not None else str(step)
+    return f"{told} trials" if run.is_sweep else told
 
 
 def newest_checkpoint(run: Run) -> str:
     """Name of the newest committed checkpoint, not read; "-" when there is none."""
+    if run.is_sweep:
+        return NOTHING
     if run.summary is not None:
         return run.summary.checkpoint or NOTHING
     names = committed_names(run.folder.list(ROOT))

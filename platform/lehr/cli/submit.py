@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lehr.launch.addresses import Address as Place
     from lehr.launch.jobs import Job, Jobs, Submission
     from lehr.plan import Plan
+    from lehr.sweep.program import Program
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show what the driver prints, until the end.")]
 Ship = Annotated[bool, typer.Option("--ship", help="Take this lehr along; else the cluster's image has one.")]
@@ -38,7 +39,7 @@ def submit(
     ship: Ship = False,
     extras: With = None,
 ) -> None:
-    """Send a job to a Ray cluster, print the run's id, and leave it to the cluster.
+    """Send a job to a Ray cluster, print the run's id, and leave it to the cluster; a sweep the same way.
 
     The same command again goes on from the last checkpoint, once the run has ended. With --follow the exit
     code is that of `lehr run`, and Ctrl-C ends the following, not the run.
@@ -55,34 +56,42 @@ def submit(
         raise typer.Exit(_follow(cluster, job))
 
 
-def _plan(file: str, sets: list[str], run_id: str | None, cluster: Jobs) -> Plan:
+def _plan(file: str, sets: list[str], run_id: str | None, cluster: Jobs) -> Plan | Program:
     from lehr import plan as plans
     from lehr import spec as specs
     from lehr.launch import places
+    from lehr.sweep import program as programs
 
     job = specs.load(file, sets)
     if more := places.settled(job, cluster.dashboard):
         job = specs.load(file, [*sets, *more])
-    return plans.make(job, run_id=run_id)
+    return plans.make(job, run_id=run_id) if job.search is None else programs.make(job, run_id=run_id)
 
 
-def _submission(plan: Plan, extras: list[str], *, ship: bool) -> Submission:
+def _submission(plan: Plan | Program, extras: list[str], *, ship: bool) -> Submission:
     from lehr import spec as specs
     from lehr.launch import jobs
 
-    return jobs.submission(plan, specs.text(plan.spec), extras=extras, ship=ship)
+    sent = jobs.submission(plan, specs.text(plan.spec), extras=extras, ship=ship)
+    if names := sent.folder.withheld:
+        typer.echo(f"not sent, for secrets are kept under such names: {', '.join(names)}", err=True)
+    return sent
 
 
-def introduction(plan: Plan, job: Job, place: Place) -> str:
+def introduction(plan: Plan | Program, job: Job, place: Place) -> str:
     """Where to look for a run that was submitted."""
     from lehr.cli.progress import called
 
     run = called(plan, f"{plan.spec.storage.rstrip('/')}/{plan.run_id}")
+    what, look = (
+        ("run", f"lehr status {run}") if plan.spec.search is None else ("sweep", f"lehr sweep show {run}")
+    )
+    follow = f"lehr logs {run} --rank driver --follow" if what == "sweep" else f"lehr logs {run} --follow"
     return (
-        f"run {plan.run_id} is on the cluster, as job {job.id}\n"
+        f"{what} {plan.run_id} is on the cluster, as job {job.id}\n"
         f"  storage    {plan.spec.storage.rstrip('/')}/{plan.run_id}\n"
         f"  dashboard  {place.url}/#/jobs/{job.id}\n"
-        f"  look at it: lehr status {run}; follow it: lehr logs {run} --follow; stop it: lehr stop {run}"
+        f"  look at it: {look}; follow it: {follow}; stop it: lehr stop {run}"
     )
 
 

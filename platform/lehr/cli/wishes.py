@@ -57,6 +57,8 @@ def ending(found: Known) -> str:
         first = (job.message.splitlines() or [""])[0].rstrip(":")
         return f"job {job.id} {job.status.lower()} before there was a step" + (f" ({first})" if first else "")
     checkpoint = stored.newest_checkpoint(run)
+    if run.is_sweep:
+        return f"{stored.state(run)}, {stored.progress(run)} over"
     told = f"{stored.state(run)} at step {stored.progress(run)}"
     told += f", checkpoint {checkpoint}" if checkpoint != stored.NOTHING else ", no checkpoint"
     if job is not None and not job.alive and stored.is_alive(run):
@@ -91,6 +93,8 @@ class Wish:
             endings.ask_now(run.folder) if self._now else stopping.ask(run.folder)
         self._told_at = time.monotonic()
         told = "end at once" if self._now else "finish its step, make a checkpoint and end"
+        if run is not None and run.is_sweep and not self._now:
+            told = "let its trials make a checkpoint, and end"
         if self._now and run is None:
             say("its storage is not seen here, through which it could be killed: Ray asks its driver to end")
             told = "end"

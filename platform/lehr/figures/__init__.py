@@ -5,6 +5,7 @@ strip(frames, steps)            one chain's way from noise to an image
 energies(values)                the energy along chains
 pictures(...)                   these three, of one set of samples
 curves(entries)                 a run's metrics by step
+sweeps                          a sweep: its best, its parameters, its copies (a module of its own)
 """
 
 from lehr.figures.curves import curves

@@ -9,6 +9,9 @@ Both ways start the same worker (`entry`) with the same environment (`rendezvous
   follows from a failure, by `hosts`), `watchdog` (by `standstill`), `gauges`; `notes` lead to the driver;
 - `driver`, `stopping` and `ending`: a run in the foreground, and wishes to end it;
 - runs sent to a cluster: `jobs` over `dashboard`, at `addresses`, with `parcels`, `places` and `tail`;
+- sweeps: `sweeps` drives one, once `entrance` has let it in and while `keeper` keeps its folder fresh; an
+  engine asks the `desk` what to run: `serial` without Ray, `tuning` on Ray Tune (with `floor`, `asking` and
+  `segment`); a segment of a trial is a `trial.Piece`, heard through its `diary`;
 - a host of a cluster: `host`, and `spot` for a cloud's word that it is taken away;
 - for Kubernetes: `manifest`, made of `pods` and `volumes`.
 """

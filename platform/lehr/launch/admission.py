@@ -58,7 +58,7 @@ def _newest_step(run: Store) -> int | None:
 
 
 def _refuse_other(plan: Plan, run: Store) -> None:
-    before = _document(run, "plan.json")
+    before = document(run, "plan.json")
     if not before or before.get("spec_hash") == plan.spec_hash:
         return
     changes = specs.difference(before["spec"], plan.document()["spec"])
@@ -72,13 +72,13 @@ def _refuse_other(plan: Plan, run: Store) -> None:
     )
 
 
-def _document(run: Store, key: str) -> dict[str, Any]:
+def document(run: Store, key: str) -> dict[str, Any]:
     """A JSON object in the store; {} when it is not there or is no such thing."""
     try:
-        document = json.loads(run.read(key))
+        found = json.loads(run.read(key))
     except (KeyMissing, ValueError):
         return {}
-    return document if isinstance(document, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def refuse_second(
@@ -97,20 +97,32 @@ def refuse_second(
     Raises:
         UserError: the run is alive.
     """
+    if lives(run, f"run {plan.run_id}", say=say, sleep=sleep, now=now):
+        raise _taken(plan)
+
+
+def lives(
+    run: Store,
+    name: str,
+    *,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.time,
+) -> bool:
+    """Whether somebody drives the run, or the sweep, of this folder right now; it may take half a minute."""
     here = _driver_is_here(run)
     if here is True:
-        raise _taken(plan)
+        return True
     first = _pulse(run)
     if here is False or first is None or now() - first > DEAD_S:
-        return
-    say(f"run {plan.run_id} gave a sign of life {max(0.0, now() - first):.0f} s ago; looking for another ...")
+        return False
+    say(f"{name} gave a sign of life {max(0.0, now() - first):.0f} s ago; looking for another ...")
     while now() - first <= DEAD_S:
         sleep(1.0)
         beat = _pulse(run)
-        if beat is None:
-            return
         if beat != first:
-            raise _taken(plan)
+            return beat is not None
+    return False
 
 
 def _taken(plan: Plan) -> UserError:
@@ -126,7 +138,7 @@ def _taken(plan: Plan) -> UserError:
 
 def _driver_is_here(run: Store) -> bool | None:
     """Whether the run's last driver lives on this machine; None when it was elsewhere or none is known."""
-    driver = _document(run, DRIVER)
+    driver = document(run, DRIVER)
     if driver.get("host") != socket.gethostname():
         return None
     try:
@@ -177,7 +189,12 @@ def visible(storage: Store) -> None:
 
 def prepare(plan: Plan, run: Store) -> None:
     """Write what workers and readers need before the run starts: `spec.yaml`, `plan.json`, who drives it."""
-    driver = {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}
     run.write("spec.yaml", specs.text(plan.spec).encode())
     run.write("plan.json", json.dumps(plan.document(), indent=2).encode())
+    sign(run)
+
+
+def sign(run: Store) -> None:
+    """Say that this process drives the run."""
+    driver = {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}
     run.write(DRIVER, json.dumps(driver).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import shutil
@@ -24,6 +25,7 @@ STORE_BYTES = 100 << 20  # Ray's least is 75 MiB; nothing of ours goes through i
 # A Unix socket's path has at most 107 bytes, and Ray adds about 66 to its folder's.
 LONGEST_FOLDER = 38
 PREFIX = "lehr-ray-"
+TRAIN = "ray.train.v2.api.data_parallel_trainer"
 
 # Read by Ray when it is imported or started.
 SETTINGS = {
@@ -58,17 +60,19 @@ def prepare(address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def cluster(plan: Plan, address: str | None) -> Iterator[Room]:
+def cluster(plan: Plan, address: str | None, *, trials: int = 1, loads: str = TRAIN) -> Iterator[Room]:
     """Be connected to Ray during the block; gives what its hosts have.
 
     Args:
         plan: what must find room; an own cluster is made as large as it needs, whatever this machine has.
         address: of a running cluster; None starts one on this machine, which ends with the block.
+        trials: how often `plan` must find room at once.
+        loads: a module that is needed next and takes long to load.
 
     Raises:
         LaunchError: the cluster cannot be reached or started.
     """
-    with _joined(address) if address else _own(plan):
+    with _joined(address, loads) if address else _own(plan, trials, loads):
         from lehr.launch import census
 
         # What `ray up` left on this machine tells of another cluster than one of our own.
@@ -76,33 +80,33 @@ def cluster(plan: Plan, address: str | None) -> Iterator[Room]:
 
 
 @contextlib.contextmanager
-def _own(plan: Plan) -> Iterator[Any]:
+def _own(plan: Plan, trials: int, loads: str) -> Iterator[Any]:
     import ray
 
-    folder = _folder(Path(_short_folder()))
+    scratch = folder(Path(_short_folder()))
     settings = {
-        "num_cpus": plan.workers * plan.spec.strategy.cpus_per_worker + 1,
+        "num_cpus": trials * plan.workers * plan.spec.strategy.cpus_per_worker + 1,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": False,
-        "_temp_dir": str(folder),
+        "_temp_dir": str(scratch),
     }
     if plan.spec.strategy.memory_gib_per_worker is not None:  # Ray counts on 7 tenths of it
         settings["_memory"] = psutil.virtual_memory().total
     try:
-        _connect(ray, "local", **settings)
+        _connect(ray, "local", loads, **settings)
         yield ray
     finally:
         ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _joined(address: str) -> Iterator[Any]:
+def _joined(address: str, loads: str) -> Iterator[Any]:
     _knock(address)
     import ray
 
     try:
-        _connect(ray, address)
+        _connect(ray, address, loads)
         yield ray
     finally:
         ray.shutdown()
@@ -137,9 +141,9 @@ def _knock(address: str) -> None:
         raise LaunchError(_refused(address, error)) from None
 
 
-def _connect(ray: Any, address: str, **settings: Any) -> None:
-    # Loading Ray Train takes as long as starting Ray, and that mostly waits for processes.
-    loading = threading.Thread(target=_load, daemon=True)
+def _connect(ray: Any, address: str, loads: str, **settings: Any) -> None:
+    # Loading Ray Train or Tune takes as long as starting Ray, and that mostly waits for processes.
+    loading = threading.Thread(target=importlib.import_module, args=(loads,), daemon=True)
     loading.start()
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **settings)
@@ -147,10 +151,6 @@ def _connect(ray: Any, address: str, **settings: Any) -> None:
         raise LaunchError(_refused(address, error)) from error
     finally:
         loading.join()
-
-
-def _load() -> None:
-    import ray.train.v2.api.data_parallel_trainer  # noqa: F401
 
 
 def _refused(address: str, error: Exception) -> str:
@@ -170,7 +170,7 @@ def _refused(address: str, error: Exception) -> str:
     )
 
 
-def _folder(parent: Path) -> Path:
+def folder(parent: Path) -> Path:
     """A new folder for Ray's files. Those that killed drivers left are removed: their names tell whose."""
     for left in parent.glob(f"{PREFIX}*-*"):
         pid = left.name.removeprefix(PREFIX).partition("-")[0]

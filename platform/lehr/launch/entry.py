@@ -104,7 +104,7 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run(job: Mapping[str, Any]) -> dict[str, Any]:
-    _settle(job["folder"])
+    settle(job["folder"])
     plan = restore(job["plan"]).at(workers())
     storage = stores.connect(job["storage"], plan.storage_options())
     folder = storage.below(plan.run_id)
@@ -129,7 +129,7 @@ def _load(worker: str) -> Callable[..., Any]:
     return function
 
 
-def _settle(folder: str) -> None:
+def settle(folder: str) -> None:
     """Stand where the driver stands, so that relative paths and the user's own modules mean the same."""
     if os.path.isdir(folder):
         os.chdir(folder)

@@ -57,6 +57,12 @@ class Failure:
         """True when memory ran out."""
         return bool(_MEMORY.search(f"{self.kind} {self.message}"))
 
+    @property
+    def storage(self) -> bool:
+        """True when it was the storage that failed: it fails wherever the worker is."""
+        known = getattr(errors, self.kind, None)
+        return isinstance(known, type) and issubclass(known, StorageError)
+
     def document(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -1,8 +1,8 @@
 """Runs as jobs of a Ray cluster, through its Jobs API: submitted, listed, stopped, read.
 
-A submitted job is `lehr run` on the cluster's head. Its id is `<run id>.<n>`, n counting the submissions of
-the run, so that Ray's dashboard shows the run by its name. Two submissions of one run at once have the same
-n, and Ray takes each id once: one of them wins, and the others see it.
+A submitted job is `lehr run` on the cluster's head, of a sweep `lehr sweep`. Its id is `<run id>.<n>`, n
+counting the submissions of the run, so that Ray's dashboard shows the run by its name. Two submissions of one
+run at once have the same n, and Ray takes each id once: one of them wins, and the others see it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lehr.launch.addresses import Address
 from lehr.launch.dashboard import Answer, Dashboard
 from lehr.launch.parcels import Parcel
 from lehr.plan import Plan
+from lehr.sweep.program import Program
 
 PENDING, RUNNING, STOPPED, FAILED, SUCCEEDED = "PENDING", "RUNNING", "STOPPED", "FAILED", "SUCCEEDED"
 ALIVE = (PENDING, RUNNING)
@@ -87,17 +88,20 @@ class Submission:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def submission(plan: Plan, text: str, *, extras: Iterable[str] = (), ship: bool = False) -> Submission:
-    """A job of `lehr run`.
+def submission(
+    plan: Plan | Program, text: str, *, extras: Iterable[str] = (), ship: bool = False
+) -> Submission:
+    """A job of `lehr run`, or of `lehr sweep`.
 
     Args:
-        plan: what it trains.
+        plan: what it trains; of a sweep, its program.
         text: of the job file.
         extras: packages and modules of the user's own.
         ship: take the running `lehr` along; else it is in the cluster's image.
     """
     # The shell gives way to the driver: Ray's wish to stop reaches it first, and alone.
-    words = ["exec", "python", "-m", "lehr", "run", parcels.JOB, "--run", plan.run_id, "--address", "auto"]
+    command = "run" if plan.spec.search is None else "sweep"
+    words = ["exec", "python", "-m", "lehr", command, parcels.JOB, "--run", plan.run_id, "--address", "auto"]
     return Submission(
         plan.run_id,
         plan.spec.storage,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 ABORT_S = 3.0  # given to the other workers to end by themselves when one has failed
-_ALONE = ("single", "mirrored")
+ALONE = ("single", "mirrored")  # strategies whose worker needs no peers
 
 
 def run(plan: Plan, storage: Store, *, stop: Callable[[], bool] | None = None) -> Outcome:
@@ -44,24 +44,35 @@ def run(plan: Plan, storage: Store, *, stop: Callable[[], bool] | None = None) -
     Raises:
         LehrError: training failed for good.
     """
-    if plan.spec.strategy.kind not in _ALONE:
+    if plan.spec.strategy.kind not in ALONE:
         return spawn(plan, storage)
-    folder = storage.below(plan.run_id)
-    number = journal.latest_attempt(entry.patient(plan, storage)) + 1
-    os.environ |= entry.environment(plan, number) | dict(os.environ)
-    with logs.capture(folder, rank=0, attempt=number):
+
+    def work() -> Outcome:
         from lehr import worker
 
         return worker.main(plan, storage=storage, stop=stop)
 
+    return here(plan, storage, work)
 
-def spawn(plan: Plan, storage: Store, *, worker: str = entry.WORKER) -> Outcome:
+
+def here(plan: Plan, storage: Store, work: Callable[[], Outcome]) -> Outcome:
+    """Be the only worker of `plan` in this process: call `work` in its surroundings, with its log."""
+    number = journal.latest_attempt(entry.patient(plan, storage)) + 1
+    os.environ |= entry.environment(plan, number) | dict(os.environ)
+    with logs.capture(storage.below(plan.run_id), rank=0, attempt=number):
+        return work()
+
+
+def spawn(
+    plan: Plan, storage: Store, *, worker: str = entry.WORKER, given_up: Callable[[], bool] = bool
+) -> Outcome:
     """Train `plan` in processes of this machine, one a worker; start all again when one fails.
 
     Args:
         plan: what to train.
         storage: the folder of runs; other processes must see it, so it cannot be `memory://`.
         worker: what each worker calls, as `module:attribute`.
+        given_up: asked again and again; once it says so, the workers are killed and not started again.
 
     Raises:
         UserError: `storage` exists in this process only.
@@ -73,17 +84,19 @@ def spawn(plan: Plan, storage: Store, *, worker: str = entry.WORKER) -> Outcome:
     attempts, run = plan.spec.recovery.max_failures + 1, entry.patient(plan, storage)
     for left in reversed(range(attempts)):
         number = journal.latest_attempt(run) + 1
-        answers = _attempt(plan, entry.document(plan, storage.url, worker=worker), number)
+        answers = _attempt(plan, entry.document(plan, storage.url, worker=worker), number, given_up)
         failures = {rank: Failure(**a["failure"]) for rank, a in enumerate(answers) if "failure" in a}
         if not failures:
             return Outcome(**answers[0]["outcome"])
-        if left == 0 or failures[failure.cause(failures)].final:
+        if left == 0 or given_up() or failures[failure.cause(failures)].final:
             folder = storage.below(plan.run_id)
             raise failure.error(failures, folder, url=folder.url)
     raise AssertionError("unreachable")
 
 
-def _attempt(plan: Plan, job: dict[str, Any], number: int) -> list[dict[str, Any]]:
+def _attempt(
+    plan: Plan, job: dict[str, Any], number: int, given_up: Callable[[], bool]
+) -> list[dict[str, Any]]:
     """One life of all workers; what each left, in order of rank."""
     ports = [Port(LOOPBACK) for _ in range(plan.workers)]
     interface = rendezvous.interface(LOOPBACK)
@@ -98,7 +111,7 @@ def _attempt(plan: Plan, job: dict[str, Any], number: int) -> list[dict[str, Any
                 _Worker.start(file, Path(folder, f"result-{rank}.json"), base | mine)
                 for rank, mine in enumerate(meeting.environments)
             ]
-            return _watch(workers)
+            return _watch(workers, given_up)
     finally:
         meeting.close()
         for port in ports:
@@ -134,7 +147,7 @@ class _Worker:
         return {"failure": Failure("Died", f"its process {word}; {early[-500:]}".rstrip("; ")).document()}
 
 
-def _watch(workers: Sequence[_Worker]) -> list[dict[str, Any]]:
+def _watch(workers: Sequence[_Worker], given_up: Callable[[], bool]) -> list[dict[str, Any]]:
     """Wait for all to end; once one has failed, the others get a moment and are then killed."""
     deadline = float("inf")
     fallen: set[int] = set()  # killed by us: that is no reason for anything
@@ -143,7 +156,7 @@ def _watch(workers: Sequence[_Worker]) -> list[dict[str, Any]]:
             time.sleep(POLL_S)
             if deadline == float("inf") and any(worker.process.poll() for worker in workers):
                 deadline = time.monotonic() + ABORT_S
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or given_up():
                 fallen |= _kill(workers)
     finally:
         _kill(workers)

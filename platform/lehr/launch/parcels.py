@@ -6,6 +6,8 @@ their path. Equal content has an equal name, and is sent once.
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 import hashlib
 import io
 import zipfile
@@ -20,14 +22,24 @@ LARGEST = 100 << 20  # what a dashboard takes in one request
 UNPACKED = 5 * LARGEST  # more than this is not even packed
 JOB = "job.yaml"
 _NEEDLESS = ("__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_modules")
+# What keys and passwords are kept in. The head's memory is no place for them, and every host gets a copy.
+_SECRET = (".env", ".env.*", ".netrc", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*",
+           "id_ecdsa*", "credentials*", ".git-credentials", ".pypirc")  # fmt: skip
+_SECRETS = (".aws", ".ssh", ".kube", ".gnupg")  # folders
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can name: the content alone shall count
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A zip, whole, in memory."""
+    """A zip, whole, in memory.
+
+    Args:
+        data: the zip.
+        withheld: names of files that stay here, for they look as if secrets were in them.
+    """
 
     data: bytes
+    withheld: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,14 +63,18 @@ def job(text: str, extras: Iterable[str] = ()) -> Parcel:
         UserError: one of them is not there, or has the name of another one, or all are too large.
     """
     files: dict[str, bytes | Path] = {JOB: text.encode()}
+    withheld: list[str] = []
     for given in extras:
         path = Path(given).expanduser().resolve()
         if not path.exists():
             raise UserError(letter(f"--with {given}", "there is no such folder or file"))
         if path.name in {name.partition("/")[0] for name in files} | {"lehr"}:
             raise UserError(letter(f"--with {given}", f"{path.name} travels already"))
-        files |= dict(_files(path))
-    return _packed(files, "--with")
+        found = dict(_files(path))
+        secret = [name for name in found if path.is_dir() and _is_secret(name)]  # who names a file means it
+        files |= {name: content for name, content in found.items() if name not in secret}
+        withheld += secret
+    return dataclasses.replace(_packed(files, "--with"), withheld=tuple(withheld))
 
 
 def package() -> Parcel:
@@ -75,6 +91,14 @@ def _files(path: Path) -> Iterator[tuple[str, bytes | Path]]:
         name = inner.relative_to(path.parent)
         if inner.is_file() and not set(name.parts) & set(_NEEDLESS) and inner.suffix not in (".pyc", ".pyo"):
             yield name.as_posix(), inner
+
+
+def _is_secret(name: str) -> bool:
+    """Whether secrets are kept under such a name, its folders included; never under that of a module."""
+    *folders, last = name.lower().split("/")
+    if set(folders) & set(_SECRETS):
+        return True
+    return not last.endswith(".py") and any(fnmatch.fnmatchcase(last, pattern) for pattern in _SECRET)
 
 
 def _packed(files: Mapping[str, bytes | Path], where: str) -> Parcel:

@@ -49,12 +49,14 @@ class Case:
         text: in one line, with the host.
         hosts: where it happened; none where nobody knows.
         rank: of the worker that explains the others' end; None where it is about none of them.
+        theirs: whether it counts against these hosts.
     """
 
     kind: str
     text: str
     hosts: tuple[Host, ...] = ()
     rank: int | None = None
+    theirs: bool = True
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Policy(FailurePolicy):
         if not holds:
             do = "mend what the log tells, or raise recovery.max_failures"
             return _spent(self._failures, key="recovery.max_failures", do=do), str(self._failures)
-        for host in case.hosts:
+        for host in case.hosts if case.theirs else ():
             self._on[host] += 1
             if self._exclude_after is not None and self._on[host] == self._exclude_after:
                 hosts.OURS.excluded.add(host)
@@ -203,7 +205,7 @@ def _of_worker(rank: int, each: Failure) -> Case:
         said = f"host {place.host} with worker {rank} is lost{silent}: {why or 'Ray does not say why'}"
         return Case(FAILED, said, (place.host,), rank)
     said = f"worker {rank} on host {place.host} failed: {failure.first_line(each.message)}"
-    return Case(FAILED, said, (place.host,), rank)
+    return Case(FAILED, said, (place.host,), rank, theirs=not each.storage)
 
 
 def _of_controller(error: BaseException) -> Case:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lehr.errors import LaunchError, letter
@@ -79,6 +79,10 @@ class Room:
     def freeing(self, ours: Mapping[str, Resources]) -> Room:
         """The same once these resources, by Ray's id of the host, were given back."""
         return self._with(_freed(space, ours.get(space.node, {})) for space in self.spaces)
+
+    def without(self, closed: str) -> Room:
+        """The same without the hosts that are closed for this."""
+        return self._with(space for space in self.spaces if space.closed != closed)
 
     def _with(self, spaces: Iterable[Space]) -> Room:
         return dataclasses.replace(self, spaces=tuple(spaces))
@@ -169,6 +173,28 @@ def require(room: Room, asked: Resources, *, least: int, most: int) -> None:
             do=f"lower {' or '.join(f'strategy.{name}' for name in names)}, "
             f"{'set strategy.gpus: false, ' if 'GPU' in asked else ''}or add hosts to the cluster",
         )
+    )
+
+
+def excludes(room: Room, asked: Resources, *, least: int, names: Sequence[str]) -> str:
+    """A letter when a cluster never has room on the hosts that are not excluded; "" when it may have.
+
+    Args:
+        room: the cluster without the excluded hosts.
+        asked: what each worker asks for.
+        least: workers that there must be room for.
+        names: the excluded hosts.
+    """
+    fit = ever(room, asked)
+    if fit >= least or not room.bounded:
+        return ""
+    return letter(
+        "recovery.exclude_after",
+        f"{_workers(least)} of {amounts(asked)} {'need' if least > 1 else 'needs'} more than the cluster "
+        f"ever has without {', '.join(names)}, excluded for failures there:\n"
+        f"    {'; '.join(contents(room, asked))}",
+        do="mend what the logs tell, add hosts, lower strategy.workers or raise recovery.exclude_after, and "
+        "give the same command again: it goes on where it was",
     )
 
 

@@ -18,6 +18,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 
 from lehr import leaving
+from lehr.errors import LaunchError
 from lehr.launch import census, hosts, room
 from lehr.launch.room import Room
 from lehr.launch.waiting import Waiting
@@ -92,6 +93,7 @@ class Elastic(ScalingPolicy):
         self._view = view or View()
         self._closed: tuple[str, ...] = ()  # hosts that must get no worker of the next group, by Ray's id
         self._hosts: frozenset[str] = frozenset()  # that were there when the last attempt began
+        self._why: Mapping[str, Any] = {}  # the reason of the newest attempt that is known to follow
         self._before = 0  # the size that fitted at the last look
         self._looked_at = float("-inf")
         self._roomy_since: float | None = None  # since when there is room for more
@@ -104,7 +106,9 @@ class Elastic(ScalingPolicy):
 
         Raises:
             Stopped: somebody asked the run to stop while it waited.
+            LaunchError: the hosts that are not excluded never have room.
         """
+        self._tell_why()
         try:
             there = self._view.knocked(self._look())
         except Exception as error:  # the head may be away for a while
@@ -113,6 +117,7 @@ class Elastic(ScalingPolicy):
         if size == 0:
             with contextlib.suppress(Exception):  # others may use it meanwhile; next time, if not now
                 self._view.release(hosts.OURS.group)
+            self._require(there)
             self._ask_for_hosts()
             return self._wait(room.waits(self._sizes[0], there, self._wants, before=self._hosts))
         if size < self._sizes[-1] and size != self._before:
@@ -124,6 +129,26 @@ class Elastic(ScalingPolicy):
         self._hosts = frozenset(space.host for space in there.spaces)
         self._waiting.over()
         return ResizeDecision(num_workers=size, resources_per_worker=dict(self._wants))
+
+    def _tell_why(self) -> None:
+        """Say once that an attempt follows the one that ended: before any look, which may take seconds."""
+        if hosts.OURS.reason != self._why:
+            self._why = hosts.OURS.reason
+            self._waiting.again(self._why["message"])
+
+    def _require(self, there: Room) -> None:
+        """End a run that would wait for ever, for all that it lacks are hosts that it does not take.
+
+        A host that was lost, and is none of these, may come back; so may one that does not answer now.
+        """
+        left = there.without(_EXCLUDED)
+        excluded = sorted(map(str, hosts.OURS.excluded))
+        lost = self._hosts - {space.host for space in there.spaces} - {h.name for h in hosts.OURS.excluded}
+        if not excluded or lost or self._grows:
+            return
+        if told := room.excludes(left, self._wants, least=self._sizes[0], names=excluded):
+            self._waiting.end(told)
+            raise LaunchError(told)
 
     def on_controller_start_worker_group(self, *, scaling_config: Any, num_workers: int) -> Any:
         """Keep workers away from hosts that are closed: Ray may not know yet that they are gone."""

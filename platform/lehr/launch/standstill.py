@@ -163,10 +163,11 @@ class Standstill:
                 f"no progress for {still_s:.0f} s: {_ranks(ranks)} are all {_where(state)}, and nothing "
                 "tells which of them hangs"
             )
-        said = "; ".join(self._word(rank, now, is_silent=rank in silent) for rank in culprits)
+        idle = min((self._workers[rank].share() for rank in others), default=0.0)
+        said = "; ".join(self._word(rank, now, is_silent=rank in silent, idle=idle) for rank in culprits)
         return said + (f"; {_ranks(others)} {'wait' if len(others) > 1 else 'waits'}" if others else "")
 
-    def _word(self, rank: int, now: float, *, is_silent: bool) -> str:
+    def _word(self, rank: int, now: float, *, is_silent: bool, idle: float) -> str:
         worker = self._workers[rank]
         if worker.sign is None:
             return f"rank {rank} on {worker.host} has not answered in {now - worker.heard_at:.0f} s"
@@ -175,7 +176,8 @@ class Standstill:
                 f"rank {rank} on {worker.host} does not answer since {now - worker.heard_at:.0f} s; when it "
                 f"last did, it was {_where(worker)}"
             )
-        busy = ", computing" if worker.share() >= BUSY else ""
+        # On a full host those that wait use a share, too: Horovod's own thread wakes up every millisecond.
+        busy = ", computing" if worker.share() >= max(BUSY, TIMES * idle) else ""
         return f"rank {rank} on {worker.host} is {_where(worker)}{busy} since {now - worker.changed_at:.0f} s"
 
 

@@ -13,6 +13,7 @@ from lehr.launch import admission, embedded, entry, failure, room, waiting
 from lehr.launch.failure import Failure
 from lehr.launch.notes import Notes
 from lehr.launch.rendezvous import LOOPBACK
+from lehr.launch.room import Room
 from lehr.plan import Plan
 from lehr.store import Store
 
@@ -40,16 +41,39 @@ def run(plan: Plan, storage: Store, *, address: str | None = None, worker: str =
         UserError: `storage` cannot be seen by other processes.
         LehrError: it failed more often than `recovery.max_failures` allows, or would fail the same way again.
     """
-    from lehr.worker.outcome import Outcome
-
     admission.visible(storage)
     embedded.prepare(address)
     with embedded.cluster(plan, address) as there:
-        least = plan.sizes[0] if address else plan.workers  # a cluster of its own is as large as it needs
-        graphics = room.graphics(plan, there, least=least)
-        room.require(there, room.wants(plan, gpus=graphics), least=least, most=plan.workers)
-        job = entry.document(plan, storage.url, worker=worker)
-        return Outcome(**_fit(plan, job, storage.below(plan.run_id), graphics=graphics, own=address is None))
+        return _train(plan, storage, there, address=address, worker=worker)
+
+
+def within(plan: Plan, storage: Store, *, address: str | None) -> Outcome:
+    """The same on the cluster that this process has joined already, which stays as it is afterwards.
+
+    Args:
+        plan: what to train; its `plan.json` must be in the run's folder already.
+        storage: the folder of runs.
+        address: of the cluster; None when it is of this machine alone.
+
+    Raises:
+        LehrError: as `run`.
+    """
+    from lehr.launch import census
+
+    admission.visible(storage)
+    return _train(plan, storage, census.grown() if address else census.take(), address=address)
+
+
+def _train(
+    plan: Plan, storage: Store, there: Room, *, address: str | None, worker: str = entry.WORKER
+) -> Outcome:
+    from lehr.worker.outcome import Outcome
+
+    least = plan.sizes[0] if address else plan.workers  # a cluster of its own is as large as it needs
+    graphics = room.graphics(plan, there, least=least)
+    room.require(there, room.wants(plan, gpus=graphics), least=least, most=plan.workers)
+    job = entry.document(plan, storage.url, worker=worker)
+    return Outcome(**_fit(plan, job, storage.below(plan.run_id), graphics=graphics, own=address is None))
 
 
 def _fit(plan: Plan, job: dict[str, Any], run: Store, *, graphics: int, own: bool) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Waiting:
         self._told_at = self._listened_at = float("-inf")
         self._connected: tuple[Store, int] | None = None
         self._said: Status | None = None  # but for the message
+        self._why = ""  # another attempt follows the last one
 
     def say(self, message: str) -> None:
         """Say what the run waits for, at a bounded rate. What storage does not take now comes later.
@@ -73,14 +74,28 @@ class Waiting:
         except StorageError:
             self._written_at = self._now()  # a store that hangs is not asked at each look
 
+    def again(self, why: str) -> None:
+        """Another attempt follows: the last one's own word was that it failed, as if that were the end."""
+        self._why = why
+        with contextlib.suppress(StorageError):
+            if self._is_ours():
+                self._put(why)
+
     def over(self) -> None:
         """There is room: workers are about to start."""
         if self._told_at > float("-inf"):
             self._tell("there is room: the workers start")
         self._told_at = float("-inf")
-        if self._said is not None:
-            self._put("")
-        self._said, self._written, self._written_at = None, "", float("-inf")
+        if self._said is not None and self._written:
+            self._put(self._why)
+        self._said, self._written, self._written_at, self._why = None, "", float("-inf"), ""
+
+    def end(self, message: str) -> None:
+        """There will never be room: the run ends, and this is why."""
+        with contextlib.suppress(StorageError):
+            self._forget()
+            run, steps = self._run()
+            status.write(run, Status("failed", _newest(run), steps, journal.latest_attempt(run), message))
 
     def _write(self, message: str) -> None:
         due_s = HEARTBEAT_S if message == self._written else PERIOD_S

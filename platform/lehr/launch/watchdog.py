@@ -31,6 +31,7 @@ ASK_S = 2.0  # between two questions
 GRACE_S = 8.0
 DUMP = signal.SIGUSR2
 DUMP_S = 0.3  # that a process has for it
+SAME_S = 2.0  # by which two readings of when a process began may differ: a host's clock is set now and then
 # After so long Ray itself declares a worker dead that does not answer. It is the net below this one.
 RAY_LIMIT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 
@@ -48,6 +49,7 @@ class Watchdog(WorkerGroupCallback, ControllerCallback):
         self._limits = Limits(hang_s, hang_s + 60.0 * plan.spec.recovery.max_unsaved_minutes)
         self._workers: list[Any] = []
         self._asked: dict[int, Any] = {}  # what each rank still owes an answer to
+        self._born: dict[int, Any] = {}  # each rank's answer to when its process began
         self._asked_at = self._looked_at = 0.0
         self._standstill: Standstill | None = None
 
@@ -59,8 +61,9 @@ class Watchdog(WorkerGroupCallback, ControllerCallback):
         self._workers = list(worker_group.get_workers())
         self._asked = {}
         self._begin(time.monotonic())
-        for worker in self._workers:
-            worker.execute_async(listen_to_signal)
+        self._born = {
+            rank: worker.execute_async(listen_to_signal) for rank, worker in enumerate(self._workers)
+        }
 
     def _begin(self, now: float) -> None:
         hosts = [worker.metadata.hostname for worker in self._workers]
@@ -121,7 +124,7 @@ class Watchdog(WorkerGroupCallback, ControllerCallback):
             there = self._workers[rank].metadata
             place = NodeAffinitySchedulingStrategy(there.node_id, soft=False)
             task = ray.remote(num_cpus=0, max_retries=0)(rouse)
-            asked[rank] = task.options(scheduling_strategy=place).remote(there.pid)
+            asked[rank] = task.options(scheduling_strategy=place).remote(there.pid, _known(self._born[rank]))
         done = _ready(list(asked.values()), GRACE_S)
         return [f"rank {rank}: {_seen(answer, is_done=answer in done)}" for rank, answer in asked.items()]
 
@@ -130,6 +133,14 @@ def _ready(answers: list[Any], within_s: float) -> list[Any]:
     """Those that are there, after waiting so long for all."""
     done: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=within_s)[0] if answers else []
     return done
+
+
+def _known(answer: Any) -> float | None:
+    """What came already; None when nothing did."""
+    try:
+        return float(ray.get(answer, timeout=0))
+    except ray.exceptions.RayError:  # no answer in time is one of them
+        return None
 
 
 def _seen(answer: Any, *, is_done: bool) -> str:
@@ -155,18 +166,31 @@ def show_stacks(message: str) -> None:
         OURS.tell("hung", step=OURS.step, message=message)
 
 
-def listen_to_signal() -> None:
-    """From now on DUMP makes this process print its stacks, even while something holds Python's lock."""
+def listen_to_signal() -> float:
+    """From now on DUMP makes this process print its stacks, even while something holds Python's lock.
+
+    Returns:
+        When this process began: with its number it names no other one.
+    """
     faulthandler.register(DUMP, file=2, all_threads=True)
+    return psutil.Process().create_time()
 
 
-def rouse(pid: int) -> str:
+def rouse(pid: int, born: float | None) -> str:
     """Make a process of this host that does not answer print its stacks, then kill it; how it was, in words.
 
     A stopped one goes on for that moment. Its attempt is over: what it still does is refused.
+
+    Args:
+        pid: its number, which may be another one's by now.
+        born: when it began; None if it never said so: then it is left alone.
     """
+    if born is None:
+        return f"its process {pid} was left alone: it never said when it began, and may be another one by now"
     try:
         process = psutil.Process(pid)
+        if abs(process.create_time() - born) > SAME_S:
+            return f"its process {pid} is gone, and another one has its number"
         state = process.status()
         process.send_signal(DUMP)
         process.send_signal(signal.SIGCONT)

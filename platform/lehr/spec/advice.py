@@ -24,6 +24,8 @@ def came(given: Any, schema: Schema) -> str:
     """What came, and whether its type or only its value is wrong."""
     if isinstance(given, list | tuple) and all(isinstance(one, int | float) for one in given):
         return f"{list(given)!r:.60} is not accepted"
+    if given == {}:
+        return "an empty mapping came"
     expected = _expected(resolve(schema))
     fits = isinstance(given, expected) and (bool in expected or not isinstance(given, bool))
     return f"{show(given)} is not accepted" if fits else misfit(given)
@@ -44,9 +46,21 @@ def misfit(given: Any) -> str:
     return f"{show(given)} is {sort}" if sort else f"{show(given)} came"
 
 
+def turned(given: Any) -> str:
+    """What to write for two ends of which the first is the larger."""
+    numbers = isinstance(given, list | tuple) and len(given) == 2 and _are_numbers(given)
+    return f"write [{given[1]:g}, {given[0]:g}]" if numbers and given[0] > given[1] else ""
+
+
+def _are_numbers(given: Any) -> bool:
+    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in given)
+
+
 def instead(given: Any, schema: Schema) -> str:
     """What to write, or nothing when it cannot be guessed."""
     schema = resolve(schema)
+    if isinstance(given, list | tuple) and "choice" in schema.get("properties", {}):
+        return _range(given)
     if isinstance(given, str):
         return _instead_of_text(given, schema)
     if isinstance(given, bool) and "on" in schema.get("enum", ()):
@@ -66,6 +80,14 @@ def _instead_of_text(given: str, schema: Schema) -> str:
     return (
         "remove the quotes" if schema.get("type") in ("integer", "number") and _reads_as_number(given) else ""
     )
+
+
+def _range(given: Any) -> str:
+    """A range from what was meant to be one, without its kind."""
+    if len(given) != 2 or not _are_numbers(given):
+        return "write choice: before the list"
+    kind = "int" if all(isinstance(one, int) for one in given) else "uniform"
+    return f"write {{{kind}: [{given[0]:g}, {given[1]:g}]}}, or {{choice: ...}} for these values alone"
 
 
 def _reads_as_number(text: str) -> bool:

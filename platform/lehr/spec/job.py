@@ -90,9 +90,9 @@ class Spec(Node):
         """The spec as plain JSON values, every default filled in. Holds references to secrets, no secrets."""
         return self.model_dump(mode="json")
 
-    def problem(self, path: str, came: str, *, accepted: str = "", do: str = "") -> Problem:
-        """A problem at a dotted path, with the line of the file it came from if there is one."""
-        parts: Path = tuple(path.split("."))
+    def problem(self, path: str | Path, came: str, *, accepted: str = "", do: str = "") -> Problem:
+        """A problem at a path, dotted or in parts, with the line of the file it came from if there is one."""
+        parts: Path = tuple(path.split(".")) if isinstance(path, str) else path
         known = (self._origins.get(parts[:length]) for length in range(len(parts), -1, -1))
         return Problem(parts, came, accepted, do, next((origin for origin in known if origin), ""))
 

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from lehr.spec import advice
 from lehr.spec import schema as schemas
 from lehr.spec.place import Path, Problem, dotted, listing, nearest
+from lehr.spec.search import CALLED_ELSEWHERE
 from lehr.spec.secrets import show
 from lehr.spec.tree import Tree
 
@@ -51,6 +52,8 @@ def _problem(one: ErrorDetails, tree: Tree) -> Problem:
 def _unknown_key(one: ErrorDetails, location: Path) -> tuple[str, str, str]:
     names = list(schemas.resolve(schemas.at(location[:-1])).get("properties", {}))
     name = str(location[-1])
+    if location[:2] == ("search", "space") and name in CALLED_ELSEWHERE:
+        return "unknown key", listing(names), f"here it is called {CALLED_ELSEWHERE[name]}"
     if close := nearest(name, names):
         return "unknown key", listing(names), f"did you mean {close}?"
     return "unknown key", listing(names), _elsewhere(name)
@@ -100,7 +103,7 @@ def _unfit(one: ErrorDetails, location: Path) -> tuple[str, str, str]:
     if one["type"] == "url":
         return f"{show(given)}: {one['msg']}", _URL, ""
     if one["type"] in ("one_unit", "range"):
-        return one["msg"], schemas.words(schema), ""
+        return one["msg"], schemas.words(schema), advice.turned(given)
     return advice.came(given, schema), schemas.words(schema), advice.instead(given, schema)
 
 

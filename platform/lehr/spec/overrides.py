@@ -36,7 +36,7 @@ def _origin(text: str) -> str:
 
 def _apply(tree: Tree, text: str) -> None:
     name, equals, value = text.partition("=")
-    path = tuple(name.strip().split("."))
+    path = _parts(name.strip())
     if not equals or not all(path):
         raise SpecError(letter("--set", "this is not an override"))
     origin = _origin(text)
@@ -47,6 +47,13 @@ def _apply(tree: Tree, text: str) -> None:
     holder[key] = given.value
     _forget(tree, (*place, key))
     tree.origins |= {(*place, key, *below): origin for below in given.origins} | {(*place, key): origin}
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The parts of an override's path. A range of a search stands under a whole path, which is one part."""
+    parts = name.split(".")
+    whole = parts[:2] == ["search", "space"] and all(parts)
+    return (*parts[:2], ".".join(parts[2:])) if whole and len(parts) > 2 else tuple(parts)
 
 
 def _holder(tree: Tree, path: Sequence[str]) -> tuple[Path, Any]:

@@ -75,6 +75,8 @@ def _section(path: tuple[str, ...], schema: Schema) -> Iterator[str]:
     yield _table(inner)
     for name, value in inner["properties"].items():
         yield from _section((*path, name), value)
+        if named := schemas.named_freely(schemas.resolve(value)):
+            yield from _section((*path, name, "KEY"), named)
 
 
 def _table(schema: Schema) -> str:
@@ -94,7 +96,7 @@ def _description(schema: Schema) -> str:
 def _accepted(schema: Schema) -> str:
     """A mapping that has its own table is not told twice."""
     inner = resolve(schema)
-    if "properties" in inner and inner.get("maxProperties") != 1:
+    if ("properties" in inner and inner.get("maxProperties") != 1) or schemas.named_freely(inner):
         return "a mapping, see below"
     return words(schema)
 

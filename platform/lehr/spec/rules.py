@@ -37,13 +37,14 @@ def replicas(spec: Spec) -> int:
     return workers(spec) * spec.strategy.devices_per_worker
 
 
-def _not_built(spec: Spec) -> Iterator[Problem]:
+def _sweep(spec: Spec) -> Iterator[Problem]:
+    """A sweep has no plan of its own: its trials have, and none has a search."""
     if spec.search is not None:
-        yield spec.problem(
-            "search",
-            "sweeps come with `lehr sweep`, which is not built yet",
-            do="remove search:, and run one job for each trial",
-        )
+        do = "lehr sweep FILE; or remove search: (--set search=null)"
+        yield spec.problem("search", "this is a sweep, no single run", do=do)
+
+
+def _not_built(spec: Spec) -> Iterator[Problem]:
     if spec.recovery.on_divergence == "rollback":
         yield spec.problem(
             "recovery.on_divergence",
@@ -192,4 +193,14 @@ def _best(spec: Spec) -> Iterator[Problem]:
         yield spec.problem(path, came, accepted=listing(names), do=f"did you mean {close}?" if close else "")
 
 
-RULES: tuple[Rule, ...] = (_not_built, _strategy, _accelerator, _division, _objective, _sampler, _data, _best)
+RULES: tuple[Rule, ...] = (
+    _sweep,
+    _not_built,
+    _strategy,
+    _accelerator,
+    _division,
+    _objective,
+    _sampler,
+    _data,
+    _best,
+)

@@ -58,12 +58,18 @@ def at(location: Path) -> Schema:
     for part in location:
         here = resolve(here)
         if isinstance(part, int):
-            here = here.get("items", {})
+            here = dict(enumerate(here.get("prefixItems", ()))).get(part) or here.get("items", {})
         elif part.startswith("kind="):
             here = dict(members(here)).get(part.removeprefix("kind="), {})
         else:
-            here = here.get("properties", {}).get(part, {})
+            here = here.get("properties", {}).get(part) or named_freely(here)
     return here
+
+
+def named_freely(schema: Schema) -> Schema:
+    """What stands under every name of a mapping whose names are the user's."""
+    inner = schema.get("additionalProperties")
+    return inner if isinstance(inner, dict) else {}
 
 
 def words(schema: Schema) -> str:
@@ -102,10 +108,14 @@ def _words_of_type(schema: Schema) -> str:
             item = schema.get("items") or schema["prefixItems"][0]
             return f"a list of {schema['minItems']}, each {words(item)}"
         return f"a list, each {words(schema['items'])}"
+    if kind == "object" and "errorMessage" in schema:
+        return str(schema["errorMessage"])
     if kind == "object" and "properties" in schema:
         names = listing(list(schema["properties"]))
         return f"exactly one of {names}" if schema.get("maxProperties") == 1 else f"a mapping with {names}"
-    return "a mapping" if kind == "object" else "any value"
+    if kind == "object":
+        return "a mapping with at least one key" if schema.get("minProperties") else "a mapping"
+    return "any value"
 
 
 def _bounds(schema: Schema) -> str:

@@ -2,34 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from lehr.spec.durations import Duration
 from lehr.spec.node import Interval, Metric, Node, Positive, as_tuple, rising
 
-Ends = Annotated[tuple[int, int], BeforeValidator(as_tuple), rising]
 KINDS = ("log", "uniform", "int", "choice")
+ACCEPTED = (
+    "one of log: [a, b], uniform: [a, b], int: [a, b], choice: [...]; with step: and when: where wanted"
+)
+CALLED_ELSEWHERE = {
+    "loguniform": "log",
+    "log_uniform": "log",
+    "qloguniform": "log with step",
+    "quniform": "uniform with step",
+    "randint": "int",
+    "qrandint": "int with step",
+    "lograndint": "log with step: 1",
+    "grid_search": "choice",
+    "categorical": "choice",
+    "values": "choice",
+    "q": "step",
+    "if": "when",
+}
+
+
+def canonical(value: Any) -> str:
+    """A text that is the same for values that mean the same: 1 and 1.0 do, 1 and true do not."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _above_zero(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] <= 0:
+        context = {"low": f"{ends[0]:g}"}
+        raise PydanticCustomError("range", "{low} has no logarithm: the ends must be above 0", context)
+    return ends
+
+
+def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    known = [canonical(value) for value in values]
+    if not values:
+        raise PydanticCustomError("range", "an empty list: there is nothing to choose")
+    if twice := next((one for one in known if known.count(one) > 1), None):
+        raise PydanticCustomError("range", "{twice} is there a second time", {"twice": twice[:60]})
+    return values
+
+
+def _conditions(given: dict[str, Any]) -> dict[str, Any]:
+    if not given:
+        raise PydanticCustomError("range", "an empty mapping: leave the key out for always")
+    return given
+
+
+Ends = Annotated[tuple[int, int], BeforeValidator(as_tuple), rising]
+_VALUES = {"type": "array", "items": {}, "minItems": 1}
+Choices = Annotated[
+    tuple[Any, ...], BeforeValidator(as_tuple), AfterValidator(_choices), WithJsonSchema(_VALUES)
+]
 
 
 class Range(Node):
     """What values a key may take: exactly one of `log`, `uniform`, `int`, `choice`."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "errorMessage": ACCEPTED})
 
-    log: Interval | None = Field(None, description="Between these, uniform in the logarithm.")
+    log: Annotated[Interval, AfterValidator(_above_zero)] | None = Field(
+        None, description="Between these, uniform in the logarithm."
+    )
     uniform: Interval | None = Field(None, description="Between these, uniform.")
     integer: Ends | None = Field(None, alias="int", description="Whole numbers from the first to the last.")
-    choice: Annotated[tuple[Any, ...], BeforeValidator(as_tuple)] | None = Field(
-        None, description="One of these."
-    )
+    choice: Choices | None = Field(None, description="One of these.")
     step: Positive | None = Field(
-        None, description="Only the lower end and what lies whole steps above it (uniform, int)."
+        None,
+        description="Only the lower end and what lies whole steps above it (log, uniform, int); whole "
+        "numbers where the lower end and the step are whole.",
     )
-    when: dict[str, Any] | None = Field(
+    when: Annotated[dict[str, Any], AfterValidator(_conditions)] | None = Field(
         None, description="Varies only in trials where these other keys have these values (or one of a list)."
     )
 
@@ -40,9 +110,63 @@ class Range(Node):
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """Its two ends, or all that can be chosen."""
+        """What was given: two ends, or all that can be chosen."""
         found: tuple[Any, ...] = self._value(self.kind)
         return found
+
+    @property
+    def count(self) -> int | None:
+        """How many values it can give; None: it is continuous."""
+        if self.kind == "choice":
+            return len(self.values)
+        step = self._step
+        return None if step is None else int((_exact(self.values[1]) - _exact(self.values[0])) // step) + 1
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The least and the greatest value that it can give, or all that can be chosen."""
+        if self.kind == "choice" or self.count is None:
+            return self.values
+        return tuple(self.nth(place) for place in dict.fromkeys((0, self.count - 1)))
+
+    @property
+    def conditions(self) -> dict[str, tuple[Any, ...]]:
+        """The values that other keys must have, by path."""
+        given = (self.when or {}).items()
+        return {path: tuple(value) if isinstance(value, list | tuple) else (value,) for path, value in given}
+
+    def all(self) -> Iterator[Any]:
+        """Every value, least first; of a range that can be counted."""
+        return (self.nth(place) for place in range(self.count or 0))
+
+    def nth(self, place: int) -> Any:
+        """A value by its place, from 0; of a range that can be counted."""
+        if self.kind == "choice":
+            return self.values[place]
+        low, step = _exact(self.values[0]), self._step
+        assert step is not None
+        value = low + place * step
+        return int(value) if low == int(low) and step == int(step) else float(value)
+
+    def nearest(self, value: float) -> Any:
+        """The value that it can give nearest to a number: of a range of numbers."""
+        low, high = self.values
+        if (step := self._step) is None:
+            return float(min(max(value, low), high))
+        places = (_exact(value) - _exact(low)) / step
+        return self.nth(min(max(int(places.to_integral_value()), 0), (self.count or 1) - 1))
+
+    def contains(self, value: Any) -> bool:
+        """Whether it can give the value."""
+        if self.kind == "choice":
+            return canonical(value) in map(canonical, self.values)
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.nearest(value) == value
+
+    @property
+    def _step(self) -> Decimal | None:
+        if self.step is None:
+            return Decimal(1) if self.kind == "int" else None
+        return _exact(self.step)
 
     def _value(self, kind: str) -> Any:
         return getattr(self, "integer" if kind == "int" else kind)
@@ -58,12 +182,31 @@ class Range(Node):
             )
         return self
 
+    @model_validator(mode="after")
+    def fitting_step(self) -> Self:
+        """Refuse a step that leaves nothing to vary."""
+        if self.step is not None and (wrong := self._wrong_step(self.step)):
+            raise PydanticCustomError("range", "step: {wrong}", {"wrong": wrong})
+        return self
+
+    def _wrong_step(self, step: float) -> str:
+        if self.kind == "choice":
+            return "a choice has none"
+        if self.kind == "int" and step != int(step):
+            return f"{step:g} is not whole, and the range is of whole numbers"
+        return f"{step:g} leads beyond the upper end at once" if self.count == 1 else ""
+
     @model_serializer
     def given(self) -> dict[str, Any]:
         """What was given, in the words of the file."""
         rest: Mapping[str, Any] = {"step": self.step, "when": self.when}
         told = {name: value for name, value in rest.items() if value is not None}
         return {self.kind: list(self.values), **told}
+
+
+def _exact(number: float) -> Decimal:
+    """A number as it is written: 0.1 is a tenth, so that three steps of it are 0.3."""
+    return Decimal(repr(number))
 
 
 class Budget(Node):
@@ -83,7 +226,7 @@ class Search(Node):
     algorithm: Literal["grid", "random", "tpe", "bohb"] = Field(
         "random",
         description="Who proposes: grid: all combinations; tpe: Parzen estimators (Bergstra et al. 2011); "
-        "bohb: the same over all keys at once, from the longest trials (Falkner et al. 2018).",
+        "bohb: the same from one milestone alone, and a third at random (Falkner et al. 2018).",
     )
     scheduler: Literal["none", "asha", "hyperband", "pbt"] = Field(
         "none",

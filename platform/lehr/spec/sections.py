@@ -167,6 +167,7 @@ class Wandb(Node):
         "auto", description="auto: online when a key is found, else offline."
     )
     group: Text | None = Field(None, description="Groups runs in W&B.")
+    name: Text | None = Field(None, description="The run's name in W&B; null: its id.")
     tags: Texts = Field((), description="Labels in W&B.")
     notes: Text | None = Field(None, description="A sentence about the run.")
     api_key: Secret | None = Field(None, description="Where the key is kept: env:NAME or file:PATH.")

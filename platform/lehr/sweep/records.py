@@ -6,12 +6,14 @@ A sweep's folder has a journal like a run's. Its events, in the order in which t
                and for a copy (population-based training): source = {trial, run, step}
     report     a value: trial, run, at (the segment's step), steps (its last), value, verdict, reason
     ended      a segment is over: trial, run, outcome, at, value, message, train_s, wall_s
+               and again = true for a diverged one whose trial goes on as a copy (population-based training)
     extended   more trials are wanted: trials (in all)
     space      the ranges were changed: space
 
 A trial has one segment, whose run is `<sweep>-0007`; in population-based training further ones, each the copy
 of another trial's state under changed parameters: `<sweep>-0007-2`. What an event says is never changed by
 a later one: the state of a sweep is the fold of its events (`History.apply`), before and after a restart.
+So a report whose verdict is stop or copy is the segment's end, even if the driver dies before it says so.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ Outcome = Literal["completed", "stopped", "copied", "diverged", "failed", "inter
 diverged: a result, counted as the worst. failed: an error; taken up again by the next launch of the sweep.
 interrupted: the sweep was stopped, or its time is up; it goes on with the next launch, too."""
 FINAL: frozenset[str] = frozenset({"completed", "stopped", "copied", "diverged"})
+ENDS: Mapping[Verdict, Outcome | None] = {"continue": None, "stop": "stopped", "copy": "copied"}
 EVENTS = ("trial", "report", "ended", "extended", "space")
 
 
@@ -94,6 +97,7 @@ class Segment:
     reports: list[Report] = field(default_factory=list)
     outcome: Outcome | None = None  # None: it runs, or did when its driver died
     at: int = 0
+    again: bool = False  # it diverged, and its trial goes on as a copy of another
     message: str = ""
     train_s: float = 0.0  # its own training, over all launches
     wall_s: float = 0.0  # the time that it held its place, over all launches
@@ -123,7 +127,12 @@ class Trial:
     @property
     def over(self) -> bool:
         """Whether nothing more becomes of it: a failed or interrupted one is taken up again."""
-        return self.last.outcome in FINAL - {"copied"}
+        return self.last.outcome in FINAL and not self.copies
+
+    @property
+    def copies(self) -> bool:
+        """Whether it goes on as a copy of another, in a segment that has not begun."""
+        return self.last.outcome == "copied" or self.last.again
 
     @property
     def diverged(self) -> bool:
@@ -186,10 +195,13 @@ class History:
         segment.reports.append(
             Report(entry["at"], entry["steps"], entry["value"], entry["verdict"], entry.get("reason", ""))
         )
+        segment.outcome = ENDS[segment.reports[-1].verdict]
+        segment.message = segment.reports[-1].reason
 
     def _ended(self, entry: Mapping[str, Any]) -> None:
         segment = self.segment(entry["trial"], entry["run"])
-        segment.outcome, segment.message = entry["outcome"], entry.get("message", "")
+        segment.outcome, segment.again = entry["outcome"], entry.get("again", False)
+        segment.message = entry.get("message", "") or segment.message
         segment.at = max(segment.at, entry["at"])
         segment.train_s += entry.get("train_s", 0.0)
         segment.wall_s += entry.get("wall_s", 0.0)
@@ -234,6 +246,6 @@ def reported(start: Start, report: Report) -> journal.Entry:
 
 
 def over(start: Start, outcome: Outcome, *, at: int, message: str = "", **told: Any) -> journal.Entry:
-    """The event of a segment's end; `told`: value, train_s, wall_s."""
+    """The event of a segment's end; `told`: value, train_s, wall_s, again."""
     return {"event": "ended", "trial": start.trial, "run": start.run, "outcome": outcome, "at": at,
             "message": message, **told}  # fmt: skip

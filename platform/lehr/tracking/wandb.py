@@ -86,9 +86,11 @@ def _begin(plan: Plan, place: Place, folder: str, how: Any, suffix: str = "", **
     os.environ.setdefault("WANDB_SILENT", "true")  # its login speaks before it has read its settings
     node: Any = plan.spec.tracking.wandb
     group, tags, notes = (node.group, list(node.tags), node.notes) if node is not None else (None, [], None)
+    name = (node.name if node is not None else None) or plan.run_id
+    kind = "train" if plan.spec.search is None else "sweep"
     run = wandb.init(
-        project=place.project, entity=place.entity, group=group or plan.spec.name, name=plan.run_id,
-        id=place.id, resume="allow", mode=how, tags=tags or None, notes=notes, job_type="train",
+        project=place.project, entity=place.entity, group=group or plan.spec.name, name=name,
+        id=place.id, resume="allow", mode=how, tags=tags or None, notes=notes, job_type=kind,
         config=config(plan, place), dir=folder, reinit="create_new",
         settings=wandb.Settings(
             silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True,
