@@ -58,6 +58,7 @@ bench: setup
 	$(BIN)/python tests/benchmarks/checkpoints.py
 	$(BIN)/python tests/benchmarks/storage.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/many_runs.py
+	$(BIN)/python tests/benchmarks/sweep.py
 	$(BIN)/python tests/benchmarks/submit.py
 	PYTHONPATH=cluster/hosts $(BIN)/python tests/benchmarks/hosts.py
 	PYTHONPATH=tests:cluster/hosts $(BIN)/python tests/benchmarks/host_death.py
