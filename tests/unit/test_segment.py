@@ -77,8 +77,8 @@ def made(folder: Path, run: str = "s-0001", *sets: str) -> Segment:
     return found
 
 
-def config(folder: Path, run: str, *sets: str) -> dict[str, Any]:
-    told = {"address": None, "hidden": True, "metric": METRIC, "above": 100.0}
+def config(folder: Path, run: str, *sets: str, slots: int = 1) -> dict[str, Any]:
+    told = {"slots": slots, "address": None, "hidden": True, "metric": METRIC, "above": 100.0}
     plan, storage = jobs.plan(jobs.LENET, *sets, run_id=run), jobs.storage(folder)
     storage.write("s/sweep.json", b"{}")
     return segment.task(plan, storage, "s", wants={"CPU": 1.0}, **told)
@@ -191,3 +191,14 @@ def test_processes_that_are_configured_otherwise_are_not_shared() -> None:
     assert hash(one) == hash(same)
     assert one != Request({"CPU": 1.0}, "b")
     assert one != Request({"CPU": 2.0}, "a")
+
+
+def test_a_process_has_only_so_many_trials(tmp_path: Path) -> None:
+    """What cannot be collected would fill its host in a sweep of thousands."""
+    first, last, next_one = (
+        segment.Segment.default_resource_request(config(tmp_path, f"s-{number:04d}", slots=2))
+        for number in (1, 2 * segment.SHARE, 2 * segment.SHARE + 1)
+    )
+    assert first == last
+    assert hash(first) == hash(last)
+    assert last != next_one

@@ -29,12 +29,13 @@ from lehr.sweep import records
 BEAT_S = 1.0  # between two words of a segment that has nothing to say
 PACE_S = 0.02  # the least between two words: a metric at every step of a millisecond is told in heaps
 CLOSE_S = 60.0  # that an end which nobody waited for may take
+SHARE = 32  # trials that a place has from one process: each leaves some megabytes that nobody can collect
 WORD = "said"  # the one key of what Tune calls a result
 
 
 class Request(PlacementGroupFactory):
-    """What a trial's process asks for. Those that differ in what a process is configured with for good are
-    not equal, so that Tune gives no trial the process of such another one.
+    """What a trial's process asks for. Those that differ in what a process is configured with for good, or in
+    its generation, are not equal, so that Tune gives no trial the process of such another one.
 
     Args:
         wants: resources.
@@ -53,7 +54,7 @@ class Request(PlacementGroupFactory):
 
 
 def task(
-    plan: Plan, storage: Store, sweep: str, *, wants: Mapping[str, float], **told: Any
+    plan: Plan, storage: Store, sweep: str, *, wants: Mapping[str, float], slots: int = 1, **told: Any
 ) -> dict[str, Any]:
     """What travels to the process of a segment, as Tune's "config".
 
@@ -62,11 +63,13 @@ def task(
         storage: the folder of runs, in which the sweep's folder is.
         sweep: its run id.
         wants: what the process asks Ray for.
+        slots: trials at once.
         told: address: of the cluster, None if it is of this machine alone; hidden: whether GPUs are; metric,
             above: what is told at once.
     """
     job = entry.document(plan, storage.url) | {"sweep": sweep, **told}
-    return {"run": plan.run_id, "wants": dict(wants), "configured": repr(settings(plan)),
+    generation = (records.number(sweep, plan.run_id) - 1) // (SHARE * max(1, slots))
+    return {"run": plan.run_id, "wants": dict(wants), "configured": f"{settings(plan)!r} {generation}",
             "job": json.dumps(job)}  # fmt: skip
 
 

@@ -78,6 +78,7 @@ def _loop(desk: Desk, storage: Store, place: Place, look: Look) -> None:
 
     def task(plan: Plan) -> Mapping[str, Any]:
         told = place.task(plan) | {"metric": search.metric, "above": search.diverged_above}
+        told |= {"slots": desk.slots}
         found: Mapping[str, Any] = asking.task(plan, storage, sweep, **told)
         return found
 

@@ -160,6 +160,11 @@ def run_id(sweep: str, trial: int, segment: int = 1) -> str:
     return f"{sweep}-{trial:04d}" + (f"-{segment}" if segment > 1 else "")
 
 
+def number(sweep: str, run: str) -> int:
+    """The trial that a run is a segment of."""
+    return int(run.removeprefix(f"{sweep}-").partition("-")[0])
+
+
 def folder(sweep: str) -> str:
     """Where the runs of a sweep's trials are, below the storage."""
     return f"{sweep}/trials"
