@@ -15,7 +15,7 @@ from lehr.sweep import program as programs
 from lehr.sweep import searchers
 from lehr.sweep.course import Course
 from lehr.sweep.program import Program
-from lehr.sweep.records import History, Parameters, Start
+from lehr.sweep.records import History, Parameters, Report, Segment, Source, Start, Trial
 
 SWEEP = """
 version: 1
@@ -122,6 +122,17 @@ def _step(course: Course, diary: Journal, start: Start, at: int) -> bool:
 
 def _write(diary: Journal, event: journal.Entry) -> None:
     diary.event(event["event"], **{name: told for name, told in event.items() if name != "event"})
+
+
+def worsened(path: str, good: object, bad: object) -> History:
+    """One trial of a population, whose second segment never was as good as its first."""
+    first, copied = Start(1, 1, "pop-0001", {path: good}), Source(2, "pop-0002", 9)
+    second = Start(1, 2, "pop-0001-2", {path: bad}, copied)
+    segments = [
+        Segment(first, 27, [Report(9, 27, 0.125, "copy")], "copied", at=9),
+        Segment(second, 27, [Report(27, 27, 0.5)], "completed", at=27),
+    ]
+    return History({1: Trial(1, segments)})
 
 
 def storage(folder: Path) -> Store:

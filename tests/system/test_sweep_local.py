@@ -206,7 +206,7 @@ def test_signal_stops_a_sweep_with_a_checkpoint_and_it_goes_on(tmp_path: Path) -
 
 def test_population_copies_state_and_goes_on_from_there(tmp_path: Path) -> None:
     text = jobs.LENET.replace(
-        "checkpoint: {every: {steps: 5}}", "checkpoint: {every: {steps: 3}, keep_last: 9}"
+        "checkpoint: {every: {steps: 5}}", "checkpoint: {every: {steps: 3}, keep_last: 1}"
     )
     file, storage = write(tmp_path, text + POPULATION), tmp_path / "runs"
     swept(file, storage, "train.duration={steps: 12}")

@@ -7,21 +7,27 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import told_sweeps
 from lehr import index, spec, status
 from lehr import plan as plans
-from lehr.cli import app, board
-from lehr.launch import jobs, sweeps
+from lehr.cli import app, board, publishing, stored, trials
+from lehr.errors import LaunchError, UserError
+from lehr.launch import jobs, keeper, places, sweeps
 from lehr.launch.sweeps import Live, Result, View
+from lehr.plan import Plan
 from lehr.store import Store
-from lehr.sweep import records
+from lehr.sweep import importance, records
 from lehr.sweep.program import Program
 from lehr.sweep.records import History
+from lehr.tracking import summary
+from lehr.tracking.place import Place
+from lehr.tracking.summary import Summary
 
+RATE = "train.optimizer.learning_rate"
 Lehr = Callable[..., tuple[int, str, str]]
 
 
@@ -101,9 +107,16 @@ def test_what_is_no_command_is_the_file(lehr: Lehr, file: str, driven: list[Any]
         assert (code, out.splitlines()[0].split(",")[0]) == (0, "finding: completed"), error
     assert [call[0].run_id for call in driven] == ["finding"] * 3
     assert all(call[2]["local"] for call in driven)
-    code, _, error = lehr("sweep", "shw")
+    code, _, error = lehr("sweep", "missing.yaml")
     assert code == 2
-    assert error.startswith("shw: no such file")
+    assert error.startswith("missing.yaml: no such file")
+
+
+def test_a_word_that_is_nearly_a_command_is_no_file(lehr: Lehr) -> None:
+    for words in (("shw", "finding"), ("shw",)):
+        code, _, error = lehr("sweep", *words)
+        assert code == 2
+        assert "did you mean show?" in error
 
 
 def test_options_reach_the_driver(lehr: Lehr, file: str, driven: list[Any], tmp_path: Path) -> None:
@@ -130,6 +143,7 @@ def test_a_sweep_is_refused_where_a_job_is_wanted(lehr: Lehr, file: str, command
     assert (code, out) == (2, "")
     assert error.startswith(f"{file}: this is a sweep")
     assert f"lehr sweep {file}" in error
+    assert ("--run NAME" in error) is (command[0] != "chaos"), "the sweep may be there by the job's name"
     assert lehr("check", file, "--set", "search=null")[0] == 0, "what the letter says to do does it"
 
 
@@ -150,16 +164,20 @@ def test_last_words_say_the_best_and_what_to_do(
 ) -> None:
     history = told(tmp_path, most=12)
     first = min(history.trials.values(), key=lambda trial: trial.best("min") or 9e9)
-    for result, words in (
-        (Result("completed", 12, 12, first), ("12 of 12 trials over", "extend", f"trial {first.number}")),
+    diverged = "trial 2 diverged, and search.on_divergence is stop"
+    for result, wanted, words in (
+        (Result("completed", 12, 12, first), 0, ("12 of 12 trials over", "extend", f"trial {first.number}")),
+        (Result("stopped", 12, 3, None, keeper.ASKED), 0, ("the same command again\n",)),
         (
             Result("stopped", 12, 3, None, "search.budget is used up"),
-            ("stopped", "budget is used up", "go on"),
+            1,
+            ("stopped", "budget is used up", "go on", "--set search.budget.hours=N"),
         ),
+        (Result("stopped", 12, 3, None, diverged), 1, (diverged, "--set search.on_divergence=worst")),
     ):
         monkeypatch.setattr(sweeps, "run", lambda *given, result=result, **how: result)
         code, out, _ = lehr("sweep", file, "--local", "--storage", str(tmp_path))
-        assert code == 0
+        assert code == wanted
         for word in words:
             assert word in out
     assert (tmp_path / "finding/figures/slices.png").read_bytes().startswith(b"\x89PNG")
@@ -175,6 +193,22 @@ def test_an_error_of_the_driver_is_the_commands(
     code, out, error = lehr("sweep", file, "--local", "--storage", str(tmp_path))
     assert (code, out) == (1, "")
     assert error.splitlines()[-1] == "trials fail"
+
+
+def test_a_sweep_whose_trials_failed_is_told_all_the_same(
+    lehr: Lehr, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any, **how: Any) -> Result:
+        raise LaunchError("1 trials failed")
+
+    told(tmp_path)
+    monkeypatch.setattr(sweeps, "run", fail)
+    code, _, error = lehr("sweep", file, "--local", "--storage", str(tmp_path))
+    assert (code, error.splitlines()[-1]) == (1, "1 trials failed")
+    assert (tmp_path / "finding/figures/slices.png").exists()
+    code, _, error = lehr("sweep", file, "--local", "--storage", str(tmp_path / "empty"))
+    assert code == 1
+    assert "not drawn" not in error
 
 
 # --- the table while it runs -----------------------------------------------------------------------------
@@ -222,6 +256,33 @@ def test_what_is_there_from_before_is_not_told_one_by_one(
         shown.tick()
     assert "12 of 12 trials over" in (said := capfd.readouterr().err)
     assert "completed at step" not in said
+
+
+def test_what_is_there_is_not_told_after_a_wait_for_its_driver(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    history, wanted = told(tmp_path), told_sweeps.program()
+    with board.Board(wanted, told_sweeps.storage(tmp_path)) as shown:
+        for seen in (View(History(), 12, waiting="finding gave a sign of life 3 s ago"), view(history)):
+            shown.watch(seen)
+            shown.tick()
+    assert "gave a sign of life" in (said := capfd.readouterr().err)
+    assert "completed at step" not in said
+
+
+def test_the_best_is_told_with_the_parameters_that_it_came_of(tmp_path: Path) -> None:
+    wanted = told_sweeps.program(*told_sweeps.PBT, run_id="pop", storage=tmp_path)
+    history = told_sweeps.worsened(RATE, 1e-4, 1e-3)
+    seen = board.look(wanted, view(history))
+    assert seen.best == "validation/contrastive_divergence 0.125, trial 1: learning_rate=0.0001"
+    assert (seen.lines[0].best, seen.lines[0].varies[0]) == ("0.125", "0.0001")
+    live = board.look(wanted, view(history, pop_0001_2=Live(1, 9, 27)))
+    assert live.lines[0].varies[0] == "0.001", "what it runs with"
+    words = board.last_words(wanted, "", Result("completed", 1, 1, history.trials[1]), "0:01")
+    assert any("learning_rate=0.0001" in line for line in words)
+    found = trials.Found(stored.Run("pop", told_sweeps.storage(tmp_path)), wanted, history)
+    assert trials.cells(found, history.trials[1])[1] == "0.0001"
+    assert any(line.endswith("/trials/pop-0001") for line in trials.lines(found))
 
 
 def test_time_left_is_by_what_trials_took(tmp_path: Path) -> None:
@@ -389,6 +450,15 @@ def test_extend_asks_for_more(
     )
 
 
+def test_more_than_what_has_begun_is_more(lehr: Lehr, tmp_path: Path, driven: list[Any]) -> None:
+    told(tmp_path)
+    fewer = told_sweeps.program("search.trials=5", storage=tmp_path)
+    (tmp_path / "finding/sweep.json").write_text(json.dumps(fewer.document()))
+    assert lehr("sweep", "extend", str(tmp_path / "finding"), "--trials", "+10", "--local")[0] == 0
+    assert driven[0][0].trials == 22
+    assert "12 of 12 trials over" in lehr("sweep", "show", str(tmp_path / "finding"))[1]
+
+
 @pytest.mark.parametrize("wanted", ["0", "+0", "-3", "many", "11", ""])
 def test_a_wrong_number_of_trials_is_refused(
     lehr: Lehr, tmp_path: Path, driven: list[Any], wanted: str
@@ -468,6 +538,87 @@ def test_stop_of_one_that_is_over_says_so(lehr: Lehr, tmp_path: Path) -> None:
     told(tmp_path)
     code, out, _ = lehr("stop", "finding", "--storage", str(tmp_path))
     assert (code, out) == (0, "run finding is over: completed, 12/12 trials over\n")
+
+
+def test_a_trial_is_not_stopped_alone(lehr: Lehr, tmp_path: Path) -> None:
+    told(tmp_path)
+    run = tmp_path / "finding/trials/finding-0003"
+    assert lehr("stop", "finding-0003", "--storage", str(tmp_path))[0] == 0, "it is over"
+    status.write(told_sweeps.storage(run), status.Status("running", 3, 27, 1))
+    for name in (("finding-0003", "--storage", str(tmp_path)), (str(run), "--now")):
+        code, _, error = lehr("stop", *name)
+        assert code == 2
+        assert "lehr stop finding" in error
+    assert not (run / "control").exists()
+
+
+def test_show_says_how_many_trials_are_wanted_now(lehr: Lehr, tmp_path: Path) -> None:
+    told(tmp_path)
+    status.write(told_sweeps.storage(tmp_path / "finding"), status.Status("stopped", 12, 40, 2))
+    out = lehr("show", "finding", "--storage", str(tmp_path))[1]
+    assert re.search(r"^  trials +40$", out, re.MULTILINE)
+
+
+def test_importances_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def count(*given: Any) -> dict[str, float]:
+        calls.append(given)
+        return {RATE: 1.0}
+
+    monkeypatch.setattr(importance, "importances", count)
+    told(tmp_path)
+    found = trials.read(told_sweeps.storage(tmp_path / "finding"))
+    list(trials.lines(found))
+    assert "importance" in publishing.made(found).pictures
+    assert len(calls) == 1
+
+
+def test_folder_that_a_trial_chooses_is_named_wholly() -> None:
+    space = "search.space={%s: {choice: [%s]}}"
+    given = ["storage=/shared/runs", "data.root=/shared/data"]
+    for path, choices, named in (
+        ("data.root", "/whole, there", "there"),
+        ("init_from", "null, {run: runs/a}", "runs/a"),
+        ("init_from.run", "~/a, s3://bucket/a", "~/a"),
+    ):
+        job = spec.parse(told_sweeps.SWEEP, sets=[*given, space % (path, choices)])
+        with pytest.raises(UserError, match=rf"search\.space\.{path}: .* may be {named}, which"):
+            places.settled(job, cast(Any, None))
+    whole = spec.parse(told_sweeps.SWEEP, sets=[*given, space % ("data.root", "/a, s3://bucket/a")])
+    assert places.settled(whole, cast(Any, None)) == []
+
+
+WANDB = {
+    "project": "tracking.wandb={project: own, mode: offline}",
+    "none": "tracking.wandb=null",
+}
+
+
+@pytest.mark.parametrize("job", WANDB)
+def test_a_sweep_is_sent_where_it_is_asked_for_whatever_its_job_says(
+    lehr: Lehr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    nodes: list[Any] = []
+
+    def send(folder: Store, plan: Plan, told: Summary) -> Place:
+        nodes.append(plan.spec.tracking.wandb)
+        return Place("id", nodes[-1].project, nodes[-1].entity)
+
+    monkeypatch.setattr(summary, "send", send)
+    told(tmp_path, WANDB[job])
+    here = ("track", "sync", "finding", "--storage", str(tmp_path))
+    code, out, error = lehr(*here, "--project", "other", "--entity", "team")
+    assert code == 0, error
+    assert "sent to W&B team/other/id" in out
+    assert (nodes[0].group, nodes[0].name) == ("finding", None)
+    code, out, error = lehr(*here)
+    if job == "none":
+        assert code == 1
+        assert "give --project NAME" in error
+    else:
+        assert code == 0, error
+        assert nodes[-1].project == "own"
 
 
 def test_reading_loads_nothing_heavy(tmp_path: Path) -> None:

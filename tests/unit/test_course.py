@@ -506,3 +506,9 @@ def test_who_proposes_from_what_is_known_is_asked_with_what_is_known() -> None:
         world = storm("asha", "tpe", seed)
         for trial in world.history.trials.values():
             assert world.runs[trial.last.start.run].parameters == trial.parameters
+
+
+def test_no_fewer_trials_are_wanted_than_have_begun() -> None:
+    before = course(program(trials=5))
+    names(before, 5)
+    assert course(program(trials=3), before.history).wanted == 5

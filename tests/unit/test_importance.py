@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from lehr.spec.search import Search
-from lehr.sweep import searchers
+from lehr.sweep import importance, searchers
 from lehr.sweep.importance import importances, ranks
 from lehr.sweep.program import Program
 from lehr.sweep.records import History, Parameters, Report, Source, Start, begun, over, reported
@@ -144,3 +144,20 @@ def test_a_copy_counts_with_the_parameters_that_led_to_its_best_value() -> None:
 def test_equals_share_a_rank() -> None:
     assert ranks([3.0, 1.0, math.inf, 1.0, math.inf]) == [2.0, 0.5, 3.5, 0.5, 3.5]
     assert ranks([]) == []
+
+
+def test_of_very_many_trials_some_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Parameters]] = []
+
+    def fanova(
+        space: Any, parameters: list[Parameters], scores: list[float], *, seed: int
+    ) -> dict[str, float]:
+        seen.append(parameters)
+        return {}
+
+    monkeypatch.setattr(importance, "_fanova", fanova)
+    monkeypatch.setattr(importance, "MOST", 5)
+    asked = program()
+    for trials, taken in ((17, [1, 5, 9, 13, 17]), (5, [1, 2, 3, 4, 5]), (4, [1, 2, 3, 4])):
+        told(asked, by_rate, trials=trials)
+        assert seen[-1] == [searchers.drawn(asked.search, number) for number in taken]

@@ -14,6 +14,7 @@ import pytest
 import jobs
 from lehr import journal, status
 from lehr import store as stores
+from lehr.chaos import pair
 from lehr.errors import LaunchError, UserError
 from lehr.launch import admission, local, train
 from lehr.launch.admission import Standing
@@ -152,3 +153,14 @@ def test_missing_horovod_is_said_before_anything_starts(monkeypatch: pytest.Monk
 def test_workers_in_other_processes_cannot_see_memory(launch: Any) -> None:
     with pytest.raises(UserError, match="memory://nowhere exists in one process only"):
         launch(jobs.plan(jobs.EBM), stores.connect("memory://nowhere"))
+
+
+def test_sweeps_folder_is_no_place_for_a_run(run: Store) -> None:
+    run.write("sweep.json", b"{}")
+    with pytest.raises(UserError, match="holds a sweep") as refused:
+        admission.standing(jobs.plan(jobs.LENET), run)
+    assert "--run lenet-run" in str(refused.value)
+    storage = stores.connect(run.url.rpartition("/")[0])
+    with pytest.raises(UserError, match="holds a sweep"):
+        pair.undisturbed(jobs.plan(jobs.LENET), storage, local=True, say=print)
+    assert run.list("") == ["sweep.json"]

@@ -65,6 +65,15 @@ def test_a_trial_in_wandb_is_grouped_by_the_sweep_and_named_by_what_varies() -> 
     assert sweep.plan(start(sweep)).spec_hash == made().plan(start(sweep)).spec_hash
 
 
+def test_a_name_in_wandb_is_no_longer_than_it_takes() -> None:
+    filters = [8] * 60
+    sweep = made(WANDB, f"search.space.model.filters={{choice: [{filters}, [8]]}}")
+    for before, name in (({"sampler.steps": 5}, "steps=5"), ({}, f"filters=[{'8,' * 60}"[:128])):
+        wandb = sweep.plan(Start(1, 1, "a", before | {"model.filters": filters})).spec.tracking.wandb
+        assert wandb is not None
+        assert wandb.name == name
+
+
 def test_names_are_as_short_as_they_can_be() -> None:
     found = program.shortened(dict.fromkeys(["a.b.steps", "a.c.steps", "steps", "x.rate"]))
     assert found == {"a.b.steps": "b.steps", "a.c.steps": "c.steps", "x.rate": "rate"} | {"steps": "steps"}
@@ -110,6 +119,12 @@ def test_the_job_must_be_a_sweep() -> None:
         made(text=jobs.EBM)
 
 
+def test_a_sweep_is_no_run_and_a_run_of_it_has_another_name() -> None:
+    """By the same name it would lie in the sweep's folder."""
+    with pytest.raises(SpecError, match=r"remove search: \(--set search=null --run NAME\)"):
+        jobs.plan(EBM)
+
+
 @pytest.mark.parametrize("run_id", ["", "a/b", ".x", "x" * 91])
 def test_its_trials_must_find_names(run_id: str) -> None:
     with pytest.raises(UserError, match="cannot name a sweep's folder"):
@@ -133,8 +148,20 @@ def test_extended() -> None:
     assert made().extended(48) == dataclasses.replace(made(), trials=48)
     grid = made("search.algorithm=grid", "search.trials=2", "search.space={sampler.steps: {int: [5, 8]}}")
     assert grid.extended(4).trials == 4
-    with pytest.raises(SpecError, match=r"search\.trials: 5 trials are more than the grid's 4"):
+    with pytest.raises(SpecError, match=r"search\.trials: 5 trials are more than the grid's 4") as refused:
         grid.extended(5)
+    assert "widen search.space" in str(refused.value)
+    assert "leave trials out" not in str(refused.value), "it fits no extension"
+
+
+def test_it_is_not_extended_without_end() -> None:
+    assert made().extended(100_000).trials == 100_000
+    with pytest.raises(SpecError, match="100,001 trials are more than a sweep can have") as refused:
+        made().extended(100_001)
+    assert "accepted: at most 100,000" in str(refused.value)
+    huge = made("search.algorithm=grid", "search.trials=2", "search.space={train.seed: {int: [0, 200000]}}")
+    with pytest.raises(SpecError, match="at most 100,000"):
+        huge.extended(100_001)
 
 
 CONDITIONAL = """search.space={train.optimizer.kind: {choice: [adam, sgd]},
@@ -163,6 +190,33 @@ def test_what_the_job_decides_is_decided(kind: str, left: set[str]) -> None:
     assert sweep.spec.search is not None
     assert len(sweep.spec.search.space) == 3, "the job keeps what it says"
     assert program.restore(sweep.document()) == sweep
+
+
+def test_what_hangs_on_what_is_gone_is_gone_too() -> None:
+    space = """search.space={train.optimizer.learning_rate: {choice: [0.1, 0.2]},
+      train.optimizer.beta_1: {choice: [0.5, 0.6], when: {train.optimizer.kind: sgd}},
+      sampler.steps: {int: [5, 20], when: {train.optimizer.beta_1: 0.5}},
+      sampler.noise: {uniform: [0.01, 0.02], when: {sampler.steps: 7}}}"""
+    assert list(made(space).search.space) == ["train.optimizer.learning_rate"]
+
+
+def test_corners_are_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = made()
+    restored = program.restore(sweep.document())
+    again = program.cost(restored), program.cost(restored.extended(9))
+    monkeypatch.setattr(program.trying, "corners", None)
+    assert (program.cost(sweep), program.cost(sweep.extended(9))) == again
+
+
+def test_pairs_of_many_choices_are_planned() -> None:
+    """Two choices that do not fit each other everywhere, among more corners than are tried."""
+    space = """search.space={train.global_batch: {choice: [64, 96, 128, 192, 256]},
+      sampler.buffer.size: {choice: [1536, 1024]}, sampler.noise: {log: [0.001, 0.01]},
+      sampler.step_size: {log: [3, 30]}, train.optimizer.learning_rate: {log: [0.0001, 0.01]},
+      objective.regulariser: {log: [0.01, 1]}, train.optimizer.beta_1: {uniform: [0.5, 0.9]},
+      sampler.buffer.fresh: {uniform: [0.0, 0.2]}, objective.data_noise: {log: [0.001, 0.01]}}"""
+    with pytest.raises(SpecError, match="1024 chains cannot be divided evenly over the 96 places"):
+        made(space)
 
 
 def test_every_corner_makes_a_plan() -> None:
@@ -228,7 +282,7 @@ def test_copies_keep_checkpoints_of_their_own() -> None:
     cost = program.cost(made(*sets, "checkpoint={every: {steps: 5}, keep_last: 1}"))
     one = made().base().checkpoint_bytes
     assert one is not None
-    assert (cost.marks, cost.bytes_most) == ((0.5,), 8 * 2 * one)
+    assert (cost.marks, cost.bytes_most) == ((0.5,), 8 * 2 * 2 * one), "each keeps its state at every look"
     assert cost.steps_expected == cost.steps_most == 80
 
 

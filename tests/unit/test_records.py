@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lehr import journal
-from lehr.sweep import records
+from lehr.sweep import records, results
 from lehr.sweep.records import History, Outcome, Report, Source, Start, begun, over, reported
 
 FIRST = Start(1, 1, "hunt-0001", {"rate": 1e-3, "filters": [16, 32]})
@@ -159,3 +159,30 @@ def test_names() -> None:
 def test_an_event_of_an_unknown_run_is_no_silence() -> None:
     with pytest.raises(KeyError):
         folded(said(FIRST, 20, 0.5))
+
+
+def test_what_was_said_before_a_divergence_is_no_best() -> None:
+    """A setting that blows up is none that one would train fully, however low it came just before."""
+    first, second = Start(1, 1, "s-0001", {"a": 1}), Start(1, 2, "s-0001-2", {"a": 2}, Source(2, "s-0002", 5))
+    history = History.read([
+        records.begun(first, 20, proposed="random"),
+        records.reported(first, Report(5, 20, 0.001)),
+        records.over(first, "diverged", at=7, message="blew up") | {"again": True},
+        records.begun(second, 20, proposed="a copy"),
+        records.reported(second, Report(10, 20, 0.5)),
+        records.over(second, "completed", at=20),
+    ])  # fmt: skip
+    trial = history.trials[1]
+    assert trial.best("min") == 0.5
+    assert results.best_segment(trial, "min").start.parameters == {"a": 2}
+
+
+def test_a_segment_that_is_taken_up_again_has_no_old_message() -> None:
+    start = Start(1, 1, "s-0001", {"a": 1})
+    history = History.read([
+        records.begun(start, 20, proposed="random"),
+        records.over(start, "failed", at=7, message="out of disk"),
+        records.begun(start, 20, proposed="random"),
+        records.over(start, "completed", at=20),
+    ])  # fmt: skip
+    assert (history.trials[1].last.outcome, history.trials[1].last.message) == ("completed", "")

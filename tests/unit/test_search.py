@@ -45,6 +45,29 @@ def test_what_a_range_gives(words: dict[str, Any], values: list[Any]) -> None:
     assert [made(**words).nth(place) for place in range(len(values))] == values
 
 
+def test_small_steps_of_a_wide_range_are_exact() -> None:
+    given = made(uniform=[0.0, 1e15], step=0.125)
+    assert given.count == 8 * 10**15 + 1
+    assert given.ends == (0.0, 1e15)
+    assert given.nearest(1e15 - 0.126) == 1e15 - 0.125
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"int": [0, 10**30]}, {"int": [0, 2**53]}, {"uniform": [0, 1], "step": 1e-40},
+     {"log": [1e-300, 1e300], "step": 1e-300}],
+)  # fmt: skip
+def test_more_values_than_a_float_tells_apart(words: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="more values than a float can tell apart"):
+        made(**words)
+    assert made(int=[1, 2**53]).count == 2**53
+
+
+def test_a_condition_without_values_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a\.b: an empty list"):
+        made(int=[1, 2], when={"a.b": []})
+
+
 def test_a_continuous_range_is_not_counted() -> None:
     assert made(log=[1e-5, 1e-3]).count is None
     assert made(uniform=[0, 1]).ends == (0.0, 1.0)
@@ -89,6 +112,9 @@ def test_the_nearest_is_in_the_range_and_nearest(given: Range, value: float) -> 
         ({"log": [1e-5, 1e-3]}, 2e-3, False),
         ({"uniform": [0, 1]}, 0, True),
         ({"uniform": [0, 1]}, float("nan"), False),
+        ({"uniform": [0, 1], "step": 0.5}, float("nan"), False),
+        ({"int": [3, 6]}, float("inf"), False),
+        ({"int": [3, 6]}, 10**400, False),
         ({"choice": [0.5, 1]}, 1.0, True),
         ({"choice": [0.5, 1]}, True, False),
         ({"choice": [[8, 16]]}, [8, 16], True),

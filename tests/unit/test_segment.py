@@ -11,10 +11,12 @@ import pytest
 
 import jobs
 from lehr.errors import DivergenceError, StorageError, UserError
-from lehr.launch import segment
+from lehr.launch import segment, watchdog
 from lehr.launch.diary import Heard
 from lehr.launch.failure import WorkerFailed
 from lehr.launch.segment import Request, Segment
+from lehr.launch.standstill import HUNG
+from lehr.vitals import Vitals
 from lehr.worker.outcome import Outcome
 
 METRIC = "validation/loss"
@@ -27,6 +29,7 @@ class Piece:
     end: Any = None
     begun: ClassVar[list[str]] = []
     asked: ClassVar[list[str]] = []
+    closes: ClassVar[list[float]] = []
     train_s = 1.5
 
     def __init__(self, plan: Any, storage: Any, **given: Any) -> None:
@@ -54,6 +57,7 @@ class Piece:
         self.asked.append(diverged or "stop")
 
     def close(self, within_s: float) -> bool:
+        self.closes.append(within_s)
         return True
 
 
@@ -65,7 +69,8 @@ def piece(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Piece]:
     monkeypatch.setattr(segment, "_environment", lambda plan, hidden: {})
     monkeypatch.setattr(segment, "_tidy", lambda: None)
     monkeypatch.setattr(segment.entry, "settle", lambda folder: None)
-    for name, value in (("says", []), ("end", None), ("begun", []), ("asked", [])):
+    monkeypatch.setattr(segment.embedded, "prepare", lambda address: None)
+    for name, value in (("says", []), ("end", None), ("begun", []), ("asked", []), ("closes", [])):
         monkeypatch.setattr(Piece, name, value)
     return Piece
 
@@ -202,3 +207,99 @@ def test_a_process_has_only_so_many_trials(tmp_path: Path) -> None:
     assert first == last
     assert hash(first) == hash(last)
     assert last != next_one
+
+
+def test_its_process_has_what_ray_train_reads(
+    piece: type[Piece], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is begun: the driver's own environment stays on the driver's host."""
+    prepared: list[tuple[str | None, int]] = []
+    monkeypatch.setattr(
+        segment.embedded, "prepare", lambda address: prepared.append((address, len(piece.begun)))
+    )
+    process = Segment.__new__(Segment)
+    given = config(tmp_path, "s-0001", "strategy={kind: horovod, workers: 2}")
+    given["job"] = json.dumps(json.loads(given["job"]) | {"address": "head:6379"})
+    process.setup(given)
+    word(process)
+    assert prepared == [("head:6379", 0)]
+
+
+# --- one that hangs -------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """Instead of this process's end."""
+
+
+@pytest.fixture
+def shown(piece: type[Piece], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was said with the stacks of one that hung."""
+    found: list[str] = []
+
+    def end(code: int) -> None:
+        raise Killed
+
+    monkeypatch.setattr(segment, "_show", found.append)
+    monkeypatch.setattr(segment, "BEAT_S", 0.1)
+    monkeypatch.setattr(segment, "OURS", Vitals(step=7, phase="compute", warm=True))
+    monkeypatch.setattr(segment.os, "_exit", end)
+    return found
+
+
+SOON = "recovery={hang_minutes: 0.01, max_unsaved_minutes: 60}"  # 0.6 s
+
+
+def test_one_that_hangs_shows_where_and_its_process_ends(
+    piece: type[Piece], tmp_path: Path, shown: list[str]
+) -> None:
+    process = made(tmp_path, "s-0001", SOON)
+    assert set(word(process)) == {"host"}
+    until = time.monotonic() + 120
+    while "failure" not in (said := word(process)):
+        assert said == {"heard": []}
+        assert time.monotonic() < until, "nobody saw that it hangs"
+    told = said["failure"]
+    assert (told["kind"], told["final"]) == (HUNG, False)
+    assert "at step 7 in compute" in told["message"]
+    assert shown == [told["message"]]
+    with pytest.raises(WorkerFailed):
+        process.step()
+    with pytest.raises(Killed):
+        process.cleanup()
+    assert piece.closes == []  # nobody waits for what never ends
+
+
+@pytest.mark.parametrize(
+    ("vitals", "sets"),
+    [
+        (Vitals(phase="start"), SOON),
+        (Vitals(step=7, phase="pause", warm=True), SOON),
+        (Vitals(step=7, phase="end", warm=True), SOON),
+        (Vitals(step=7, phase="compute", warm=True), "recovery={hang_minutes: 60}"),
+    ],
+)
+def test_one_that_takes_its_time_does_not_hang(
+    piece: type[Piece], tmp_path: Path, shown: list[str], monkeypatch: pytest.MonkeyPatch, vitals: Vitals,
+    sets: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(segment, "OURS", vitals)
+    process = made(tmp_path, "s-0001", sets)
+    assert set(word(process)) == {"host"}
+    assert all(word(process) == {"heard": []} for _ in range(20))
+
+
+def test_time_in_which_nobody_looked_does_not_count(shown: list[str]) -> None:
+    lookout, now = segment.Lookout(jobs.plan(jobs.LENET, "recovery={hang_minutes: 1}")), time.monotonic()
+    looks = [bool(lookout.look(now + after)) for after in (1, 1000, 1015, 1030, 1045, 1060, 1075)]
+    assert looks == [False] * 6 + [True]
+
+
+def test_the_stacks_of_one_that_hangs_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watchdog, "GRACE_S", 1.0)
+    segment._show("rank 0 hangs")
+    printed = capfd.readouterr().err
+    assert "rank 0 hangs" in printed
+    assert "test_the_stacks_of_one_that_hangs_are_printed" in printed

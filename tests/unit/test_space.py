@@ -63,6 +63,22 @@ def test_the_size_of_a_grid() -> None:
     assert spaces.size(PLAIN) is None
 
 
+def test_a_grid_too_large_to_try_is_counted_at_once() -> None:
+    wide = made(a={"int": [0, 100_000]}, b={"int": [5, 2000], "when": {"a": [1, 2]}},
+                c={"uniform": [0.001, 0.1], "step": 0.00001})  # fmt: skip
+    assert (spaces.size(wide) or 0) > 100_000
+    few = made(a={"int": [0, 1000]}, b={"int": [5, 9], "when": {"a": [1, 2, 2000]}})
+    assert spaces.size(few) == 999 + 2 * 5
+    pairs = {f"k{number:02d}": {"choice": [True, False]} for number in range(40)}
+    hanging = {f"z{number:02d}": {"int": [1, 2], "when": {f"k{number:02d}": True}} for number in range(40)}
+    assert (spaces.size(made(**pairs, **hanging)) or 0) > 100_000, "it does not count them all"
+
+
+def test_a_grid_is_not_laid_out_before_it_is_wanted() -> None:
+    huge = made(a={"choice": ["x", "y"]}, b={"int": [0, 2**50]})
+    assert list(itertools.islice(spaces.combinations(huge), 2)) == [{"a": "x", "b": 0}, {"a": "x", "b": 1}]
+
+
 def test_too_many_corners_become_ends_and_pairs() -> None:
     wide = made(**{f"k{number:02d}": {"uniform": [0.0, 1.0]} for number in range(12)})
     found = list(spaces.corners(wide))
@@ -76,8 +92,16 @@ def test_each_choice_of_many_is_looked_at() -> None:
     wide = made(a={"choice": list(range(50))}, b={"choice": list(range(50))})
     found = list(spaces.corners(wide))
     assert {parameters["a"] for parameters in found} == set(range(50))
-    assert {"a": 49, "b": 49} in found
-    assert len(found) < 150
+    assert len(found) == 50 * 50, "each with each"
+
+
+def test_there_are_not_too_many_pairs_of_choices() -> None:
+    wide = made(a={"choice": list(range(500))}, b={"choice": list(range(500))})
+    found = list(spaces.corners(wide))
+    assert {parameters["a"] for parameters in found} == set(range(500))
+    assert {"a": 1, "b": 2} in found
+    assert {"a": 499, "b": 499} in found
+    assert len(found) <= spaces.PAIRS + 1000
 
 
 def test_values_bring_their_conditions() -> None:

@@ -12,6 +12,7 @@ import told_sweeps
 from lehr.figures import sweeps
 from lehr.figures.png import of_figure
 from lehr.figures.sweeps import Axis, Stretch, Trials
+from lehr.spec.search import Range
 from lehr.sweep import pictures
 from lehr.sweep.records import History
 
@@ -148,3 +149,27 @@ def test_a_whole_sweep_is_drawn_and_the_same_each_time(tmp_path: Path, sets: tup
 
 def test_before_a_value_there_is_nothing_to_draw() -> None:
     assert pictures.make(told_sweeps.program(), History(), {}) == {}
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # of a tick beyond what a float can be
+def test_a_range_over_hundreds_of_decades_is_drawn() -> None:
+    found = trials([1e-150, 1.0, 1e150])
+    for bounds in ((1e-200, 1e200), (1e-307, 1e307)):
+        wide = Axis("a", np.array([bounds[0], 1.0, bounds[1]]), log=True, bounds=bounds)
+        assert of_figure(sweeps.slices(found, [wide])).startswith(b"\x89PNG")
+        assert wide.marks()[1] == (0.5, "1")
+        assert of_figure(sweeps.parallel(found, [wide])).startswith(b"\x89PNG")
+
+
+def test_an_axis_has_what_each_trial_was_best_with() -> None:
+    rate = Range(log=(1e-5, 1e-1))
+    assert pictures.axis("rate", rate, told_sweeps.worsened("rate", 1e-4, 1e-3), "min").values == [1e-4]
+    kind = Range(choice=("adam", "sgd"))
+    assert pictures.axis("kind", kind, told_sweeps.worsened("kind", "sgd", "adam"), "min").values == [1.0]
+
+
+def test_choices_that_read_alike_are_told_apart() -> None:
+    close = Range(choice=(0.12345678, 0.12345679))
+    found = pictures.axis("rate", close, told_sweeps.worsened("rate", 0.12345679, 0.12345678), "min")
+    assert found.choices == ("0.123457", "0.123457")
+    assert found.values == [1.0]

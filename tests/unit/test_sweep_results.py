@@ -56,10 +56,11 @@ def test_both_files_say_the_same(tmp_path: Path, sets: tuple[str, ...]) -> None:
     for row in lines:
         trial = history.trials[row["trial"]]
         assert row["outcome"] == trial.last.outcome
-        assert row["run"] == trial.last.start.run
+        assert row["run"] == results.best_segment(trial, "min").start.run
         assert row["segments"] == len(trial.segments)
         assert row["train_s"] == pytest.approx(sum(one.train_s for one in trial.segments))
-        assert {path: row[path] for path in trial.parameters} == trial.parameters
+        given = results.best_segment(trial, "min").start.parameters
+        assert {path: row[path] for path in given} == given
         values = [report.value for report in trial.reports()]
         assert row["value"] == (values[-1] if values else None)
         assert row["best"] == (None if trial.diverged else min(values))
@@ -118,3 +119,20 @@ def test_the_best_segment_is_the_one_that_said_the_best_value(tmp_path: Path) ->
     for trial in several:
         best = results.best_segment(trial, "min")
         assert min(report.value for report in best.reports) == trial.best("min")
+
+
+def test_a_row_has_the_parameters_and_the_run_of_its_best_value() -> None:
+    path = "train.optimizer.learning_rate"
+    [row] = results.rows(told_sweeps.program(*told_sweeps.PBT), told_sweeps.worsened(path, 1e-4, 1e-3))
+    assert (row["best"], row[path], row["run"]) == (0.125, 1e-4, "pop-0001")
+    assert (row["value"], row["outcome"], row["at"], row["segments"]) == (0.5, "completed", 27, 2)
+
+
+def test_choices_of_mappings_are_json_in_parquet() -> None:
+    given = Range(choice=({"kind": "a", "options": {}}, {"kind": "b", "size": 2}))
+    inner = Range(choice=([{"x": 1}], [{"y": 1}]))
+    history = told_sweeps.worsened("x", given.values[0], given.values[1])
+    [row] = results.rows(told_sweeps.program(), history)
+    table = results.parquet([row | {"x": given.values[0], "y": inner.values[1]}], {"x": given, "y": inner})
+    [kept] = pyarrow.parquet.read_table(io.BytesIO(table)).to_pylist()
+    assert (json.loads(kept["x"]), json.loads(kept["y"])) == (given.values[0], [{"y": 1}])

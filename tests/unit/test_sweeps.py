@@ -18,7 +18,15 @@ import pytest
 import jobs
 from lehr import index, journal, spec, status
 from lehr.checkpoint import copying
-from lehr.errors import CheckpointError, LaunchError, LehrError, StorageError, Superseded, UserError
+from lehr.errors import (
+    CheckpointError,
+    LaunchError,
+    LehrError,
+    SpecError,
+    StorageError,
+    Superseded,
+    UserError,
+)
 from lehr.launch import admission, entrance, keeper, serial, stopping, sweeps
 from lehr.launch.desk import Desk, View
 from lehr.launch.diary import Heard
@@ -228,6 +236,8 @@ def test_divergence_stops_the_sweep_where_it_is_to(storage: Store) -> None:
     assert result.status == "stopped"
     assert "diverged" in result.message
     assert list(outcomes(storage).values())[-1] == "diverged"
+    go_on = program("search.diverged_above=0.1", "search.on_divergence=worst")
+    assert sweeps.run(go_on, storage, local=True).over == 6
 
 
 def test_error_that_may_pass_is_tried_again_and_then_the_trial_failed(
@@ -340,8 +350,14 @@ def refused(storage: Store, wanted: Program) -> str:
     return str(told.value)
 
 
+def test_driver_that_died_before_its_first_word_locks_nobody_out(storage: Store) -> None:
+    journal.claim_attempt(storage.below("lenet"))
+    assert entrance.before(program(), storage.below("lenet"), say=print).history.trials == {}
+
+
 def test_folder_of_a_run_is_refused(storage: Store) -> None:
     journal.claim_attempt(storage.below("lenet"))
+    storage.write("lenet/plan.json", b"{}")
     text = refused(storage, program())
     assert "holds a run that is no sweep" in text
     assert "--run lenet-sweep" in text
@@ -388,6 +404,12 @@ def test_sweep_that_lives_is_refused(storage: Store) -> None:
     folder.write(admission.DRIVER, json.dumps(driver).encode())  # that process is gone
     status.write(folder, Status("running", 1, 6, 1))
     assert sweeps.run(program(), storage, local=True).status == "completed"
+
+
+def test_more_trials_are_remembered_before_the_first_has_begun(storage: Store) -> None:
+    for wanted, trials in ((program(), 6), (program().extended(9), 9), (program(), 9)):
+        assert sweeps.run(wanted, storage, local=True, asked=lambda: True).trials == trials
+    assert history(storage).trials == {}
 
 
 SPACE = "search.space={train.optimizer.learning_rate: {log: %s}}"
@@ -446,7 +468,7 @@ def desk(storage: Store, *sets: str, **given: Any) -> tuple[Desk, Paper]:
 
 def test_nothing_begins_that_is_not_stored(storage: Store) -> None:
     """A driver that died would propose other parameters under the same number."""
-    our, paper = desk(storage)
+    our, paper = desk(storage, "recovery.max_unsaved_minutes=0.005")
     paper.stores = False
     start = our.next()
     assert start is not None
@@ -540,3 +562,33 @@ def test_desk_copies_the_state_that_a_segment_begins_with(
     assert our.begin(replace(start, trial=2, run="lenet-0002-2")) is None
     assert paper.events[-1]["outcome"] == "failed"
     assert "nothing to copy" in paper.events[-1]["message"]
+
+
+def test_copy_waits_for_the_checkpoint_whose_value_was_told(
+    storage: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A validation is told before the checkpoint of its step is committed."""
+    our, _ = desk(storage)
+    first = our.next()
+    assert first is not None
+    our.begin(first)
+    steps, copied = iter([None, 3, 6]), []
+    monkeypatch.setattr(admission, "newest_step", lambda run: next(steps))
+    monkeypatch.setattr(copying, "adopt", lambda *given, **rest: copied.append(next(steps, "none left")))
+    start = Start(2, 2, "lenet-0002-2", first.parameters, Source(1, first.run, 6))
+    our._adopt(start, our.program.plan(start))
+    assert copied == ["none left"], "it looked until the step was there, and no longer"
+
+
+def test_setting_that_is_no_job_ends_as_failed(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    our, paper = desk(storage)
+
+    def refuse(program: Program, start: Start) -> Plan:
+        raise SpecError("train.global_batch: 96 examples cannot be divided")
+
+    monkeypatch.setattr(Program, "plan", refuse)
+    start = our.next()
+    assert start is not None
+    assert our.begin(start) is None
+    assert [event["event"] for event in paper.events] == ["trial", "ended"]
+    assert "cannot be divided" in paper.events[-1]["message"]

@@ -275,6 +275,27 @@ def test_diary_reads_only_what_is_new_and_whole(storage: Store) -> None:
     assert told.end == ("completed", 2, "")
 
 
+def test_diary_keeps_what_it_read_before_the_storage_failed(
+    storage: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, read = storage.below("sweep-0001"), diary.growing.read
+    write(run, {5: {"a": 1.0}})
+    write(run, {7: {"a": 2.0}}, begins=5)
+    failing = True
+
+    def faulty(store: Store, key: str, start: int = 0) -> bytes:
+        if failing and key == journal.key(2):
+            raise StorageError("no answer")
+        return read(store, key, start)
+
+    monkeypatch.setattr(diary.growing, "read", faulty)
+    told = Diary(run)
+    with pytest.raises(StorageError):
+        told.new()
+    failing = False
+    assert told.new() == [Heard(5, {"a": 1.0}), Heard(7, {"a": 2.0})]
+
+
 def test_training_is_counted_over_all_attempts(storage: Store) -> None:
     run = storage.below("sweep-0001")
     write(run, {10: {"time/step_s": 0.5}, 12: {"validation/loss": 1.0}, 20: {"time/step_s": 0.1}})

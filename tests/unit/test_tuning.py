@@ -1,20 +1,24 @@
-"""What becomes of segments that run on Ray Tune, without Ray: `Floor` with a desk that a test writes."""
+"""What becomes of segments that run on Ray Tune, without a cluster: with a desk that a test writes."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 
 import jobs
 from lehr.errors import LehrError, UserError
-from lehr.launch import floor, tuning
+from lehr.launch import asking, floor, tuning
 from lehr.launch.diary import Heard
 from lehr.launch.failure import Failure
 from lehr.launch.floor import NOW, OVER, Floor
 from lehr.launch.room import Growth, Room, Space
+from lehr.launch.standstill import HUNG
 from lehr.sweep.records import Start
 from lehr.worker.outcome import Outcome
 
@@ -103,8 +107,8 @@ def over(word: str = "completed") -> dict[str, Any]:
     return {"outcome": Outcome(word, 5).document(), "train_s": 2.5}  # type: ignore[arg-type]
 
 
-def failed(*, final: bool = False) -> dict[str, Any]:
-    return {"failure": Failure("ValueError", "no such thing", final).document(), "train_s": 1.0}
+def failed(kind: str = "ValueError", *, final: bool = False) -> dict[str, Any]:
+    return {"failure": Failure(kind, "no such thing", final).document(), "train_s": 1.0}
 
 
 def test_as_many_begin_as_fit(stage: Stage) -> None:
@@ -217,10 +221,82 @@ def test_a_process_that_dies_while_it_is_to_end_is_not_replaced(stage: Stage) ->
     assert stage.desk.ends == [("r-1", "stopped", 0.0)]
 
 
-def test_one_that_tune_gives_up_is_over(stage: Stage) -> None:
+def test_a_stop_that_comes_before_it_raises_ends_it(stage: Stage) -> None:
+    """Its next process would not have heard of it."""
     stage.suggested()
-    stage.floor.lost("r-1", "given up")
+    assert stage.floor.said("r-1", failed())
+    stage.desk.leave = "somebody asked"
+    assert [wish[:2] for wish in stage.floor.wishes()] == [("r-1", "stop")]
+    stage.floor.fell("r-1", "WorkerFailed")
+    assert stage.desk.ends == [("r-1", "stopped", 0.0)]
+    assert stage.suggested() == OVER
+
+
+def test_the_process_of_one_that_hangs_gets_no_other(stage: Stage) -> None:
+    """Whether it is given up or not: it is to raise, and so to end."""
+    stage.suggested()
+    assert stage.floor.said("r-1", failed(HUNG))
+    stage.floor.fell("r-1", "WorkerFailed")
+    assert stage.desk.ends == []
+    assert stage.floor.said("r-1", failed(HUNG))
     assert [end[:2] for end in stage.desk.ends] == [("r-1", "LaunchError")]
+
+
+def test_one_that_tune_gives_up_is_suggested_again(stage: Stage) -> None:
+    stage.suggested()
+    stage.floor.fell("r-1", DIED)
+    stage.floor.lost("r-1")
+    assert [stage.suggested() for _ in range(3)] == ["r-1", "r-2", NOW]
+    assert stage.desk.begun == 2
+    stage.floor.fell("r-1", DIED)
+    stage.floor.lost("r-1")
+    assert [end[:2] for end in stage.desk.ends] == [("r-1", "LaunchError")]
+    assert stage.suggested() == "r-3"
+
+
+def test_one_that_tune_gives_up_while_all_end_is_over(stage: Stage) -> None:
+    stage.suggested()
+    stage.desk.leave = "somebody asked"
+    stage.floor.wishes()
+    stage.floor.fell("r-1", DIED)
+    stage.floor.lost("r-1")
+    assert stage.desk.ends == [("r-1", "stopped", 0.0)]
+    assert stage.suggested() == OVER
+
+
+# --- between Tune and the floor -------------------------------------------------------------------
+
+
+def tune_trial(status: str, actor: Any = None) -> Any:
+    state = SimpleNamespace(ray_actor=actor)
+    return SimpleNamespace(
+        config={"run": "r-1"}, status=status, temporary_state=state, error_file="/nowhere/error.txt"
+    )
+
+
+def test_a_death_that_tune_tells_twice_counts_once(stage: Stage) -> None:
+    """As Tune tells of a process that died idle, or in its `reset`: for the process, then for the task."""
+    asker, judge = asking.Asker(stage.floor, lambda plan: {"run": "r-1"}, int), asking.Judge(stage.floor, int)
+    asker.suggest("tune-1")
+    judge.on_trial_error(None, tune_trial(Trial.ERROR))
+    judge.on_trial_error(None, tune_trial(Trial.PENDING))
+    asker.on_trial_complete("tune-1", error=True)
+    assert stage.desk.ends == []
+    assert stage.floor.places["r-1"].failures == 1
+    assert asker.suggest("tune-2") == {"run": "r-1"}
+    judge.on_trial_error(None, tune_trial(Trial.PENDING, actor="its process, which raised in `reset`"))
+    asker.on_trial_complete("tune-2", error=True)
+    assert [end[:2] for end in stage.desk.ends] == [("r-1", "LaunchError")]
+
+
+def test_room_that_comes_is_seen_while_tune_has_nothing_to_do(stage: Stage) -> None:
+    stage.desk.slots = 0
+
+    def beat() -> None:
+        stage.desk.slots = 1
+
+    asker = asking.Asker(stage.floor, lambda plan: {"run": "r-1"}, beat)
+    assert asker.suggest("tune-1") == {"run": "r-1"}
 
 
 # --- room -----------------------------------------------------------------------------------------
@@ -240,6 +316,37 @@ def test_trials_are_counted_as_wholes() -> None:
 def test_an_autoscaler_counts_with_what_it_may_add() -> None:
     there = Room((Space("head", total={}),), (Growth("small", {"CPU": 4.0}, 3),))
     assert tuning.whole(there, {"CPU": 1.0}, jobs.plan(jobs.LENET)) == 12
+
+
+def test_one_trial_waits_where_an_autoscaler_goes_nobody_knows_how_far() -> None:
+    """It asks for a host by waiting for one."""
+    head = Space("head", total={"CPU": 0.0})
+    assert tuning.whole(Room((head,), bounded=False), {"CPU": 1.0}, jobs.plan(jobs.LENET)) == 1
+    two = Space("h1", total={"CPU": 2.0})
+    assert tuning.whole(Room((head, two), bounded=False), {"CPU": 1.0}, jobs.plan(jobs.LENET)) == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "total", "slots"),
+    [
+        (None, {"CPU": 9.0, "GPU": 1.0}, 1),
+        (None, {"CPU": 9.0}, 8),
+        ("head:6379", {"CPU": 9.0, "GPU": 2.0}, 2),
+        ("head:6379", {"CPU": 9.0}, 9),
+    ],
+)
+def test_slots_are_trials_that_fit_with_all_they_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, total: dict[str, float], slots: int
+) -> None:
+    there = Room((Space("h1", total=total),))
+    monkeypatch.setattr(tuning.embedded, "cluster", lambda *args, **given: contextlib.nullcontext(there))
+    monkeypatch.setattr(tuning, "_prepare", lambda plan, address: None)
+    monkeypatch.setattr(tuning, "_loop", lambda *args: None)
+    search = SimpleNamespace(space={}, concurrent=8)
+    program: Any = SimpleNamespace(search=search, trials=40, base=lambda: jobs.plan(jobs.LENET))
+    desk: Any = Desk(slots=0)
+    tuning.run(desk, program, jobs.storage(tmp_path), address=address)
+    assert desk.slots == slots
 
 
 @pytest.mark.parametrize(

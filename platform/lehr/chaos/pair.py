@@ -143,6 +143,7 @@ class Watch:
 
 def _train(plan: Plan, storage: Store, worker: str, *, local: bool, watch: Watch) -> Ended:
     run = storage.below(plan.run_id)
+    admission.refuse_sweep(plan, run)
     admission.prepare(plan, run)
     began, clock = time.time(), time.monotonic()
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 LINE_S = 20.0  # between lines of how it stands, where there is no terminal
 ROOM = 8  # lines of a terminal that the table leaves
 LONGEST = 60  # letters of a reason
+# What ended a sweep that would end it again at once, and how to go on all the same.
+BOUNDS = {
+    "search.budget": "with a larger search.budget: --set search.budget.hours=N",
+    "search.on_divergence": "with --set search.on_divergence=worst",
+}
 
 
 @dataclass(frozen=True)
@@ -149,14 +154,16 @@ class Board:
         self._stop()
         took = clock(time.monotonic() - self._began)
         print("\n".join(last_words(self._program, self._folder.url, result, took)), flush=True)
-        if result.status == "stopped":
-            return 128 + signal if signal is not None else 0
-        return 0
+        if result.status == "stopped" and signal is not None:
+            return 128 + signal
+        return 1 if _bound(result) else 0
 
     def _tell(self, seen: Look) -> None:
         """A line a trial whose state is another than it was."""
         names = list(shortened(self._program.search.space).values())
-        if self._known is None:  # what earlier launches left is not told one by one
+        if self._known is None and seen.waiting and not seen.lines:
+            return  # what earlier launches left is not read yet
+        if self._known is None:  # it is not told one by one
             self._known = {line.number: line.state for line in seen.lines if line.state != "running"}
         for line in sorted(seen.lines, key=lambda each: each.number):
             if self._known.get(line.number) != line.state:
@@ -199,14 +206,20 @@ def look(program: Program, view: View) -> Look:
                    key=lambda line: line.rank)  # fmt: skip
     over = sum(trial.over for trial in history.trials.values())
     best = f"{program.search.metric} {_told(ranked[0].best(mode))}, trial {ranked[0].number}: " \
-           f"{program.label(ranked[0].parameters)}" if ranked else ""  # fmt: skip
+           f"{_led(program, ranked[0])}" if ranked else ""  # fmt: skip
     left = left_s(history, view.wanted, view.slots)
     return Look(tuple(lines), over, view.wanted, view.slots, len(view.running), best, view.waiting, left)
 
 
+def _led(program: Program, trial: Trial) -> str:
+    """What a trial's best value came of."""
+    return program.label(results.best_segment(trial, program.search.mode).start.parameters)
+
+
 def _line(program: Program, trial: Trial, view: View, places: dict[int, int]) -> Line:
-    last, given = trial.last, trial.parameters
-    live = view.running.get(last.start.run)
+    last, live = trial.last, view.running.get(trial.last.start.run)
+    told = last if live is not None else results.best_segment(trial, program.search.mode)
+    given = told.start.parameters
     at, steps = (live.at, live.steps) if live is not None else (last.at, last.steps)
     state = "running" if live is not None else last.outcome or "to go on"
     varies = tuple(words(given[path]) if path in given else NOTHING for path in program.search.space)
@@ -270,9 +283,17 @@ def last_words(program: Program, url: str, result: Result, took: str) -> list[st
     if result.best is not None:
         value = columns.number(result.best.best(program.search.mode) or 0.0)
         rows += [("best", f"{program.search.metric} {value}, trial {result.best.number}"),
-                 ("", program.label(result.best.parameters)),
+                 ("", _led(program, result.best)),
                  ("as a job", f"lehr sweep best {name} --write FILE")]  # fmt: skip
     rows.append(("look", f"lehr sweep show {name}"))
-    rows.append(("go on", "give the same command again") if result.over < result.trials
+    again = f"give the same command again {BOUNDS.get(_bound(result), '')}".rstrip()
+    rows.append(("go on", again) if result.over < result.trials
                 else ("extend", f"lehr sweep extend {name} --trials +{result.trials}"))  # fmt: skip
     return [*told, *columns.aligned(rows, indent="  ")]
+
+
+def _bound(result: Result) -> str:
+    """The key of the job file that ended the sweep before its trials were over; "" if none did."""
+    if result.status != "stopped":
+        return ""
+    return next((key for key in BOUNDS if key in result.message), "")

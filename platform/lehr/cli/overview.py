@@ -167,7 +167,8 @@ def _search(run: Run) -> Iterator[str]:
     search = spec.get("search") if isinstance(spec, dict) else None
     if isinstance(search, dict):
         names = ("algorithm", "scheduler", "metric", "mode", "trials", "seed")
-        rows = [(name, str(search.get(name))) for name in names]
+        asked = search | {"trials": run.steps or search.get("trials")}  # `sweep extend` changes no job file
+        rows = [(name, str(asked.get(name))) for name in names]
         yield f"search (all of it: {run.folder.url}/spec.yaml)"
         yield from columns.aligned([*rows, ("space", ", ".join(search.get("space", {})))], indent="  ")
     yield f"trials: {_pointer(run)}"

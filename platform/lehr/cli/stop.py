@@ -20,13 +20,15 @@ def stop(
     The wish goes through the run's storage; where a cluster is named and has the run, through the cluster,
     which also ends a run that has not begun. Exit code 0: the run is over; 1: not yet.
     """
-    from lehr.cli import known, wishes
+    from lehr.cli import known, stored, wishes
 
     there = known.cluster(address)
     found = known.find(run, storage, there)
     if wishes.is_over(found):
         typer.echo(f"run {found.name} is over: {wishes.ending(found)}")
         return
+    if found.run is not None:
+        stored.refuse_trial(found.run)
     wish = wishes.Wish(found, there, now=now)
     wish.ask(say=lambda text: typer.echo(text, err=True))
     if not wish.wait(wait):

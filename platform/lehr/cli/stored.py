@@ -154,6 +154,19 @@ def refuse_sweep(run: Run) -> None:
         raise UserError(letter("RUN", f"{run.name} is a sweep: its trials are the runs", do=do))
 
 
+def refuse_trial(run: Run) -> None:
+    """Refuse a trial's run where one that stands alone is wanted.
+
+    Raises:
+        UserError: a sweep drives it.
+    """
+    base, _, inner = run.folder.url.rstrip("/").rpartition(f"/{TRIALS}/")
+    sweep, found = base.rpartition("/")[2], _TRIAL.fullmatch(inner)
+    if found is not None and found[1] == sweep:
+        came = f"{run.name} is a trial of the sweep {sweep}, which would begin it again at once"
+        raise UserError(letter("RUN", came, do=f"stop the sweep as a whole: lehr stop {sweep}"))
+
+
 def state(run: Run, *, now: float | None = None) -> str:
     """How it is: its own word, and whether it has fallen silent."""
     if run.status is None:

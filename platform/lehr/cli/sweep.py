@@ -5,6 +5,7 @@ The first word after it is one of its commands, or the FILE of the first of them
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,8 +47,24 @@ class Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the word in that may be left out."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            self._refuse_typo(args[0])
             args = [START, *args]
         return super().parse_args(ctx, args)
+
+    def _refuse_typo(self, word: str) -> None:
+        """Of `lehr sweep shw RUN`, say more than that there is no such file.
+
+        Raises:
+            UserError: it is no file, and nearly one of the commands.
+        """
+        from lehr.errors import UserError, letter
+        from lehr.spec.place import nearest
+
+        if not word.isalpha() or Path(word).exists():
+            return
+        if meant := nearest(word, self.commands):
+            came = f"{word} is neither a file nor one of its commands; did you mean {meant}?"
+            raise UserError(letter("lehr sweep", came, accepted=f"{', '.join(self.commands)}, or a FILE"))
 
 
 sweep = typer.Typer(cls=Group, help=HELP, no_args_is_help=True, subcommand_metavar="FILE | COMMAND ...")
@@ -65,8 +82,9 @@ def start(
     """Begin a sweep, or go on with it; the word `start` may be left out: lehr sweep FILE.
 
     The same command again goes on where it stopped. Ctrl-C stops it: trials that run make a checkpoint; a
-    second one kills it. Exit codes: 0 all trials are over; 1 an error, or trials that failed; 2 a mistake in
-    the job; 128 + the signal's number when a signal stopped it (130 for Ctrl-C).
+    second one kills it. Exit codes: 0 all trials are over, or `lehr stop` ended it; 1 an error, trials that
+    failed, a budget used up or a divergence that ended it; 2 a mistake in the job; 128 + the signal's number
+    when a signal stopped it (130 for Ctrl-C).
     """
     from lehr import spec as specs
     from lehr.cli import sweeping

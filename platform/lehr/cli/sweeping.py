@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from lehr.errors import UserError, letter
+from lehr.errors import LaunchError, UserError, letter
 
 if TYPE_CHECKING:
     from lehr.cli.board import Board
@@ -40,7 +40,9 @@ def refuse_search(job: Spec, file: str, *, command: str) -> None:
     """
     if job.search is not None:
         came = f"this is a sweep: it has a search: block, and `lehr {command}` is for one job"
-        raise UserError(letter(file, came, do=f"lehr sweep {file}; or remove search: (--set search=null)"))
+        own = "" if command == "chaos" else " --run NAME"  # the sweep may have the job's own name
+        do = f"lehr sweep {file}; or remove search: (--set search=null{own})"
+        raise UserError(letter(file, came, do=do))
 
 
 def drive(program: Program, address: str | None, *, local: bool) -> int:
@@ -52,6 +54,7 @@ def drive(program: Program, address: str | None, *, local: bool) -> int:
     from lehr import spec as specs
     from lehr import store as stores
     from lehr.cli.board import Board
+    from lehr.launch import admission
     from lehr.spec import needs
     from lehr.spec.place import refuse
 
@@ -61,7 +64,12 @@ def drive(program: Program, address: str | None, *, local: bool) -> int:
     stores.probe(base)
     folder = base.below(program.run_id)
     with Board(program, folder) as board:
-        result, signal = _wait(_work(program, base, board, (address, local)), folder, board)
+        try:
+            result, signal = _wait(_work(program, base, board, (address, local)), folder, board)
+        except LaunchError:  # trials failed; what the others found is told all the same
+            if folder.size(admission.SWEEP) is not None:
+                _tell(folder, board)
+            raise
         code = board.end(result, signal)
         _tell(folder, board)
     return code

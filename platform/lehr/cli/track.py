@@ -53,7 +53,7 @@ def _one(name: str, storage: str, project: str | None, entity: str | None) -> bo
             came = "it is being trained right now, and sends its rows itself"
             raise UserError(letter(f"run {run.name}", came, do="sync it when it has ended"))
         if run.is_sweep:
-            return _sweep(name, storage)
+            return _sweep(name, storage, project, entity)
         typer.echo(f"{run.name}: {told(syncing.sync(run.folder, project=project, entity=entity))}")
     except LehrError as error:
         typer.echo(f"{name}: not synced: {error}", err=True)
@@ -61,16 +61,12 @@ def _one(name: str, storage: str, project: str | None, entity: str | None) -> bo
     return True
 
 
-def _sweep(name: str, storage: str) -> bool:
+def _sweep(name: str, storage: str, project: str | None, entity: str | None) -> bool:
     """Send how a sweep stands; its trials are runs, to be named themselves."""
     from lehr.cli import publishing, trials
-    from lehr.errors import UserError, letter
 
     found = trials.find(name, storage)
-    place = publishing.publish(found)
-    if not place:
-        came = "its job wants no W&B, or that is not online here"
-        raise UserError(letter(f"sweep {found.run.name}", came, do="give WANDB_API_KEY, or wandb login"))
+    place = publishing.send(found, project, entity)
     typer.echo(
         f"{found.run.name}: how the sweep stands was sent to {place}; its trials are runs of their own"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,8 @@ class Found:
 
     @property
     def wanted(self) -> int:
-        """How many trials there are to be."""
-        return max(self.program.trials, self.history.wanted)
+        """How many trials there are to be: no fewer than have begun."""
+        return max(self.program.trials, self.history.wanted, len(self.history.trials))
 
     @property
     def mode(self) -> str:
@@ -56,6 +57,13 @@ class Found:
     def over(self) -> int:
         """Trials of which nothing more becomes."""
         return sum(trial.over for trial in self.history.trials.values())
+
+    @cached_property
+    def importances(self) -> dict[str, float]:
+        """How much each searched key matters, computed once: it takes seconds; {} before it can be told."""
+        from lehr.sweep import importance
+
+        return importance.importances(self.program, self.history)
 
     @property
     def names(self) -> dict[str, str]:
@@ -155,8 +163,8 @@ def heading(found: Found) -> tuple[str, ...]:
 
 
 def cells(found: Found, trial: Trial) -> tuple[str, ...]:
-    """One trial's."""
-    given = trial.parameters
+    """One trial's: of a copied one the parameters with which it was best."""
+    given = results.best_segment(trial, found.mode).start.parameters
     varies = (words(given[path]) if path in given else NOTHING for path in found.names)
     trained = sum(segment.train_s for segment in trial.segments)
     best = None if trial.diverged else trial.best(found.mode)
@@ -185,15 +193,8 @@ def _number(value: float | None) -> str:
     return NOTHING if value is None else columns.number(value)
 
 
-def importances(found: Found) -> dict[str, float]:
-    """How much each searched key matters; {} before that can be told."""
-    from lehr.sweep import importance
-
-    return importance.importances(found.program, found.history)
-
-
 def _importance(found: Found) -> Iterator[str]:
-    shares = importances(found)
+    shares = found.importances
     if not shares:
         return
     yield "importance (share of the variance of the trials' ranks)"
@@ -225,7 +226,7 @@ def _places(found: Found) -> Iterator[str]:
     url = found.folder.url
     yield f"results  {url}/{results.LINES}, {results.PARQUET}"
     if ranked := results.ranking(found.history, found.mode):
-        run = ranked[0].last.start.run
+        run = results.best_segment(ranked[0], found.mode).start.run
         place = run if called(found) == found.run.name else f"{url}/{stored.TRIALS}/{run}"
         yield f"a trial  lehr show {place}"
         yield f"the best as a job file  lehr sweep best {called(found)} --write FILE"
@@ -240,7 +241,7 @@ def pictures(found: Found) -> dict[str, bytes]:
     """The sweep drawn: PNG by name; {} before there is a value."""
     from lehr.sweep import pictures as drawing
 
-    return drawing.make(found.program, found.history, importances(found))
+    return drawing.make(found.program, found.history, found.importances)
 
 
 def draw(found: Found, place: str) -> list[str]:

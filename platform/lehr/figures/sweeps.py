@@ -29,6 +29,7 @@ SPREAD = 50.0  # of positive values, from which their axis is logarithmic
 FAR = 3.0  # quartile distances beyond which a bad value is drawn at the edge
 PANEL = (3.3, 2.7)  # inches, of a slice
 ACROSS = 3
+DECADES = 307  # to either side of 1, that a float has with all its digits
 MOST_LABELS = 40  # lanes of a lineage with a label each
 
 
@@ -108,7 +109,7 @@ class Axis:
         if self.choices:
             return [((place + 0.5) / len(self.choices), text) for place, text in enumerate(self.choices)]
         low, high = self.bounds
-        middle = math.sqrt(low * high) if self.log else (low + high) / 2
+        middle = math.sqrt(low) * math.sqrt(high) if self.log else (low + high) / 2
         marks = [(0.0, low), (0.5, middle), (1.0, high)]
         return [(at, f"{mark:.3g}") for at, mark in marks if not self.whole or mark == int(mark)]
 
@@ -286,7 +287,14 @@ def _crosses(trials: Trials) -> str:
 
 def _is_log(values: np.ndarray) -> bool:
     finite = values[np.isfinite(values)]
-    return bool(len(finite) > 2 and finite.min() > 0 and finite.max() / finite.min() > SPREAD)
+    return bool(len(finite) > 2 and finite.min() > 0 and finite.max() > SPREAD * finite.min())
+
+
+def _around(low: float, high: float, share: float) -> tuple[float, float]:
+    """Bounds of a logarithmic axis with a rim of so much of it; no farther than a float reaches."""
+    low, high = math.log10(low), math.log10(high)
+    rim = share * (high - low)
+    return 10.0 ** max(low - rim, -DECADES), 10.0 ** min(high + rim, DECADES)
 
 
 def _value_axis(axes: Any, trials: Trials) -> float:
@@ -294,9 +302,7 @@ def _value_axis(axes: Any, trials: Trials) -> float:
     values = trials.values[trials.shown]
     if _is_log(values):
         axes.set_yscale("log")
-        low, high = values.min(), values.max()
-        rim = (high / low) ** 0.08
-        bounds = low / rim, high * rim
+        bounds = _around(float(values.min()), float(values.max()), 0.08)
     else:
         low, high = window(values, trials.mode)
         rim = 0.08 * (high - low)
@@ -330,12 +336,12 @@ def _parameter_axis(panel: Any, axis: Axis) -> None:
     low, high = axis.bounds
     if axis.log:
         panel.set_xscale("log")
-        subs: Any = (1.0,) if high / low > 40 else (1.0, 2.0, 5.0) if high / low > 8 else range(1, 10)
+        decades = math.log10(high) - math.log10(low)
+        subs: Any = (1.0,) if decades > 1.6 else (1.0, 2.0, 5.0) if decades > 0.9 else range(1, 10)
         panel.xaxis.set_major_locator(LogLocator(subs=subs))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
-        rim = (high / low) ** 0.04
-        panel.set_xlim(low / rim, high * rim)
+        panel.set_xlim(*_around(low, high, 0.04))
     else:
         rim = 0.04 * (high - low)
         panel.set_xlim(low - rim, high + rim)

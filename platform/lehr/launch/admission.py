@@ -22,6 +22,7 @@ from lehr.store import Store
 
 DEAD_S = 30.0  # a living run writes its status at least every 10 s
 DRIVER = "control/driver.json"
+SWEEP = "sweep.json"  # what makes a folder a sweep's
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,27 @@ def standing(plan: Plan, run: Store) -> Standing:
     """What is in the folder of the run that `plan` would continue.
 
     Raises:
-        UserError: it is another job's.
+        UserError: it is another job's, or a sweep's.
     """
-    attempts, step = journal.latest_attempt(run), _newest_step(run)
+    refuse_sweep(plan, run)
+    attempts, step = journal.latest_attempt(run), newest_step(run)
     if attempts or step is not None:
         _refuse_other(plan, run)
     return Standing(attempts, step, complete=step is not None and step >= plan.steps)
 
 
-def _newest_step(run: Store) -> int | None:
+def refuse_sweep(plan: Plan, run: Store) -> None:
+    """Refuse to train into a sweep's folder: with a plan in it, it would be taken for a run.
+
+    Raises:
+        UserError: it is one.
+    """
+    if run.size(SWEEP) is not None:
+        do = f"give the run a name of its own: --run {plan.run_id}-run"
+        raise UserError(letter(f"run {plan.run_id}", f"{run.url} holds a sweep", do=do))
+
+
+def newest_step(run: Store) -> int | None:
     """Of the checkpoints that were committed; whether they are whole, the workers see to."""
     places = (manifest.address(name) for name in manifest.committed_names(run.list(manifest.ROOT)))
     return max((step for step, _ in filter(None, places)), default=None)

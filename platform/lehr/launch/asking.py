@@ -44,7 +44,7 @@ def loop(floor: Floor, *, task: Callable[[Plan], Mapping[str, Any]], beat: Calla
             Segment,
             name="sweep",
             storage_path=str(folder),
-            search_alg=Asker(floor, task),
+            search_alg=Asker(floor, task, beat),
             scheduler=Judge(floor, beat),
             num_samples=-1,
             reuse_actors=True,
@@ -66,13 +66,19 @@ def _run(trial: Trial) -> str:
 class Asker(Searcher):
     """Asks the floor for the next segment. Tune's trials have no other parameters than where to find it."""
 
-    def __init__(self, floor: Floor, task: Callable[[Plan], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, floor: Floor, task: Callable[[Plan], Mapping[str, Any]], beat: Callable[[], None]
+    ) -> None:
         super().__init__()
-        self._floor, self._task = floor, task
+        self._floor, self._task, self._beat = floor, task, beat
         self._runs: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """A segment's task; None: nothing now."""
+        """A segment's task; None: nothing now.
+
+        While nothing has a place, Tune asks this for minutes and nothing else: room that comes is seen here.
+        """
+        self._beat()
         found = self._floor.suggest()
         if found == NOW:
             return None
@@ -83,10 +89,11 @@ class Asker(Searcher):
         return self._task(plan)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, *, error: bool = False) -> None:
-        """The floor told the desk already, but for what Tune gave up by itself."""
+        """The floor told the desk already. What Tune gave up by itself goes on as another trial of Tune's: it
+        gives no other process to one whose process died idle, or while it was made ready for it."""
         run = self._runs.pop(trial_id)
         if error:
-            self._floor.lost(run, "Ray Tune gave it up")
+            self._floor.lost(run)
 
     def save_to_dir(self, *args: Any, **settings: Any) -> None:
         """Nothing is kept: the sweep's journal has it all."""
@@ -128,7 +135,13 @@ class Judge(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A process died or raised; Tune gives the segment another one, if it is still to run then."""
+        """A process died or raised; Tune gives the segment another one, if it is still to run then.
+
+        Of one that died while it was made ready Tune tells twice: for the process, which takes it from the
+        trial, and for its task. That is one failure.
+        """
+        if trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None:
+            return
         self._floor.fell(_run(trial), train.reason(_last(trial)))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from lehr.checkpoint import copying
 from lehr.errors import DivergenceError, LaunchError, LehrError, StorageError, Superseded, UserError, letter
+from lehr.launch import admission
 from lehr.launch.diary import Heard
 from lehr.plan import Plan
 from lehr.store import Store
 from lehr.sweep import records
-from lehr.sweep.records import History, Start, Trial
+from lehr.sweep.records import History, Source, Start, Trial
 
 if TYPE_CHECKING:
     from lehr.journal import Entry
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from lehr.worker.outcome import Outcome
 
 Word = Literal["continue", "stop", "diverged"]
+SLICE_S = 1.0  # of waiting for a storage that fails
+COMMIT_S, LOOK_S = 60.0, 0.2  # for a checkpoint that is being made, and between two looks for it
 IN_A_ROW = 3  # segments that fail one after another, none between them that does not: the next would, too
 
 
@@ -155,11 +158,13 @@ class Desk:
         Returns:
             Its plan; None when that failed, which is then its end.
         """
-        plan = self.program.plan(start)
-        with self._lock:
-            self._write(self._course.begin(start, plan.steps))
-            self._began[start.run] = self._now()
-            self._running[start.run] = Live(start.trial, 0, plan.steps)
+        try:
+            plan = self.program.plan(start)
+        except LehrError as error:  # inside the space, but no job: not every pair of values was tried
+            self._take_place(start, steps=1)
+            self.ended(start, error)
+            return None
+        self._take_place(start, steps=plan.steps)
         try:
             self._keep()
             self._adopt(start, plan)
@@ -168,22 +173,42 @@ class Desk:
             return None
         return plan
 
+    def _take_place(self, start: Start, *, steps: int) -> None:
+        with self._lock:
+            self._write(self._course.begin(start, steps))
+            self._began[start.run] = self._now()
+            self._running[start.run] = Live(start.trial, 0, steps)
+
     def _keep(self) -> None:
         """Have the beginning stored before the run begins: a driver that died would propose other parameters.
+
+        An outage is waited out, in slices: who wants the sweep to end is heard.
 
         Raises:
             StorageError: the storage does not take it.
         """
-        if not self._journal.drain(60.0 * self.program.spec.recovery.max_unsaved_minutes):
-            raise StorageError("the sweep's journal could not be stored, so no trial can begin")
+        until = time.monotonic() + 60.0 * self.program.spec.recovery.max_unsaved_minutes
+        while not self._journal.drain(SLICE_S):
+            if self.leave or time.monotonic() > until:
+                raise StorageError("the sweep's journal could not be stored, so no trial can begin")
+            time.sleep(LOOK_S)  # a journal that another driver has closed answers at once
 
     def _adopt(self, start: Start, plan: Plan) -> None:
         source, into = start.source, self._trials.below(start.run)
         if source is not None:
+            self._await(source)
             copying.adopt(
                 self._trials.below(source.run), source.step, into,
                 spec_hash=plan.spec_hash, learning_rate=plan.spec.train.optimizer.learning_rate,
             )  # fmt: skip
+
+    def _await(self, source: Source) -> None:
+        """Wait a while for the checkpoint of a step: its value is told before it is committed."""
+        until, run = time.monotonic() + COMMIT_S, self._trials.below(source.run)
+        while source.run in self._running and not self.leave and time.monotonic() < until:
+            if (admission.newest_step(run) or 0) >= source.step:
+                return
+            time.sleep(LOOK_S)
 
     def at(self, start: Start, host: str) -> None:
         """Say where a segment runs."""

@@ -37,6 +37,7 @@ class Diary:
     def __init__(self, run: Store) -> None:
         self._run = run
         self._attempt, self._offset = 0, 0
+        self._found: list[Heard] = []  # read before the storage failed in the middle of a call
         self.end = ("", 0, "")
 
     def new(self) -> list[Heard]:
@@ -45,11 +46,11 @@ class Diary:
         Raises:
             StorageError: they cannot be read now; the next call brings them.
         """
-        found: list[Heard] = []
         for entry in self._entries():
             self._look(entry)
             if entry.get("type") == "metrics":
-                found.append(Heard(int(entry["step"]), journal.numbers(entry["values"])))
+                self._found.append(Heard(int(entry["step"]), journal.numbers(entry["values"])))
+        found, self._found = self._found, []
         return found
 
     def _look(self, entry: dict[str, Any]) -> None:

@@ -20,8 +20,8 @@ from lehr.sweep import space as spaces
 from lehr.sweep.program import Program
 from lehr.sweep.records import History
 
-SWEEP = "sweep.json"
-MAY_CHANGE = ("trials", "concurrent", "budget", "space")  # of `search`, when a sweep goes on
+SWEEP = admission.SWEEP
+MAY_CHANGE = ("trials", "concurrent", "budget", "space", "on_divergence")  # of `search`, when a sweep goes on
 _LENGTHS = ("train.duration", "validation.every", "tracking.every")  # a trial is told from another by them
 _SHOWN = 5
 
@@ -62,6 +62,24 @@ def before(program: Program, folder: Store, *, say: Callable[[str], None]) -> Be
     _refuse_other(program, old["spec"], folder.url)
     if admission.lives(folder, f"sweep {program.run_id}", say=say):
         raise _taken(program)
+    return _left(program, folder, old)
+
+
+def sealed(program: Program, folder: Store, attempt: int) -> tuple[Before, dict[str, int]]:
+    """What earlier launches left, now that `attempt` was claimed, and how much of their journals that is.
+
+    A driver that was cut off may have stored its last words between `before` and the claim; what it stores
+    later does not count.
+    """
+    while True:
+        sizes = journal.sizes(folder, before=attempt)
+        old = admission.document(folder, SWEEP)
+        found = _left(program, folder, old) if old else Before(program, History(), 0.0)
+        if journal.sizes(folder, before=attempt) == sizes:
+            return found, sizes
+
+
+def _left(program: Program, folder: Store, old: Mapping[str, Any]) -> Before:
     lives = journal.lives(folder)
     history = History.read(entry for entries in lives for entry in entries)
     return _changed(program, old["spec"]["search"], history, _spent_s(lives, status.read(folder)))
@@ -75,7 +93,7 @@ def _changed(program: Program, search: Mapping[str, Any], history: History, spen
         _refuse_outside(program, changes, history)
         news.append({"event": "space", "space": _document(asked)})
     wanted = max(history.wanted, search["trials"] or spaces.size(space) or 0)
-    if program.trials > wanted and history.trials:
+    if program.trials > wanted:
         news.append({"event": "extended", "trials": program.trials})
     program = dataclasses.replace(program, trials=max(program.trials, history.wanted))
     for event in news:
@@ -109,7 +127,8 @@ def _document(space: Mapping[str, Range]) -> dict[str, Any]:
 
 
 def _refuse_run(program: Program, folder: Store) -> None:
-    if journal.latest_attempt(folder) == 0 and folder.size("plan.json") is None:
+    # A run has its plan before any attempt; a claim alone is of a driver that died early.
+    if folder.size("plan.json") is None:
         return
     raise UserError(
         letter(

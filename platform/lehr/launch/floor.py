@@ -15,6 +15,7 @@ from lehr.errors import StorageError
 from lehr.launch import diary, failure
 from lehr.launch.diary import Heard
 from lehr.launch.failure import Failure
+from lehr.launch.standstill import HUNG
 
 if TYPE_CHECKING:
     from lehr.launch.desk import Desk, Word
@@ -34,21 +35,25 @@ class Place:
 
     Args:
         start: the segment.
+        plan: of the segment.
         failures: how often its process died or failed.
         raises: it said that it failed, and its process raises that next, to be started anew.
         word: what the desk last said of it.
         told: whether its process was told to end.
         since: when it was to end.
         host: where its process is; "" while it waits for one.
+        again: Tune has no trial for it any more, and gets a new one.
     """
 
     start: Start
+    plan: Plan
     failures: int = 0
     raises: bool = False
     word: Word = "continue"
     told: bool = False
     since: float = 0.0
     host: str = ""
+    again: bool = False
 
 
 class Floor:
@@ -70,14 +75,18 @@ class Floor:
         self.places: dict[str, Place] = {}
 
     def suggest(self) -> tuple[Start, Plan] | Literal["now", "over"]:
-        """The segment that begins now; NOW: none now; OVER: none any more."""
+        """The segment that begins now, or once more; NOW: none now; OVER: none any more."""
+        for place in self.places.values():
+            if place.again:
+                place.again = False
+                return place.start, place.plan
         while len(self.places) < self._desk.slots and not self._desk.leave:
             start = self._desk.next()
             if start is None:
                 break
             plan = self._desk.begin(start)
             if plan is not None:
-                self.places[start.run] = Place(start)
+                self.places[start.run] = Place(start, plan)
                 return start, plan
         return NOW if self.places or not self._desk.done else OVER
 
@@ -114,7 +123,7 @@ class Floor:
         return False
 
     def _failed(self, place: Place, why: Failure, train_s: float) -> bool:
-        """Whether its process is to raise what it said, and so be started again."""
+        """Whether its process is to raise what it said: to be replaced, or as no other segment may get it."""
         place.failures += not why.final
         if place.word == "continue" and not why.final and place.failures <= self._most:
             self._say(
@@ -123,7 +132,7 @@ class Floor:
             place.raises = True
             return True
         self._give_up(place, why, train_s)
-        return False
+        return why.kind == HUNG
 
     def fell(self, run: str, why: str) -> None:
         """The process of a segment is gone, or raised what it had said; Tune starts another one."""
@@ -132,15 +141,18 @@ class Floor:
             return
         if place.raises:
             place.raises = False
+            if place.word != "continue":  # its process had heard of it, and the next one would not
+                self._cut(place, self._trained_s(run))
+                return
         elif not self._died(place, why):
             return
         self._desk.at(place.start, "")
         place.host = ""
 
-    def lost(self, run: str, why: str) -> None:
-        """Tune starts no other process for a segment."""
+    def lost(self, run: str) -> None:
+        """Tune gives up its trial for a segment that fell: it is suggested again, if it still has a place."""
         if (place := self.places.get(run)) is not None:
-            self._give_up(place, Failure("Died", why, host=place.host), self._trained_s(run))
+            place.again = True
 
     def _died(self, place: Place, why: str) -> bool:
         """Whether it is started again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -71,8 +72,14 @@ class Keeper:
         self._thread.join(CLOSE_S)  # a call to the store that hangs stays behind
 
     def _run(self) -> None:
+        has_complained = False
         while not self._end.wait(BEAT_S):
-            self._beat("running")
+            try:
+                self._beat("running")
+            except Exception as error:  # a table that cannot be drawn must not make the sweep deaf to Ctrl-C
+                if not has_complained:
+                    print(f"lehr: what is told of the sweep fails: {error!r}", file=sys.stderr, flush=True)
+                has_complained = True
 
     def _beat(self, word: str) -> None:
         view = self._desk.view()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from lehr.errors import UserError, letter
 from lehr.launch.dashboard import Dashboard
@@ -25,8 +25,9 @@ def settled(spec: Spec, cluster: Dashboard) -> list[str]:
     is this machine, and nothing else.
 
     Raises:
-        UserError: a cluster elsewhere cannot see one of them.
+        UserError: a cluster elsewhere cannot see one of them; or a search has one to choose.
     """
+    _refuse_choices(spec)
     open_ended = dict(_open_ended(spec))
     if open_ended:
         _refuse_elsewhere(open_ended, cluster)
@@ -39,11 +40,33 @@ def _open_ended(spec: Spec) -> Iterator[tuple[str, str]]:
     """Dotted paths of the spec and the folders there that are not named from the root."""
     run = spec.init_from.run if spec.init_from is not None else None
     for path, url in (("storage", spec.storage), ("data.root", spec.data.root), ("init_from.run", run)):
-        if url and "://" not in url and needs.scheme(url) == "file" and not os.path.isabs(url):
+        if url and _is_open_ended(url):
             yield path, url
     if needs.scheme(spec.storage) == "memory":
         came = "what is in memory exists in one process only, and each worker is one of its own"
         raise UserError(letter("storage", came, accepted=ACCEPTED, do="give --storage URL"))
+
+
+def _is_open_ended(url: str) -> bool:
+    return "://" not in url and needs.scheme(url) == "file" and not os.path.isabs(url)
+
+
+def _refuse_choices(spec: Spec) -> None:
+    """A folder that a trial chooses is named by where its driver stands: nobody can make it whole here."""
+    for path, given in (spec.search.space if spec.search is not None else {}).items():
+        for key, url in (named for value in given.values for named in _folders(path, value)):
+            if isinstance(url, str) and _is_open_ended(url):
+                came = f"{key} may be {url}, which is named from where the command stands"
+                raise UserError(letter(f"search.space.{path}", came, accepted=ACCEPTED, do="name it wholly"))
+
+
+def _folders(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Keys that name folders, in a value that the key `path` may have."""
+    for section, key in (("data", "root"), ("init_from", "run")):
+        if path == f"{section}.{key}":
+            yield path, value
+        elif path == section and isinstance(value, Mapping):
+            yield f"{section}.{key}", value.get(key)
 
 
 def _refuse_elsewhere(folders: dict[str, str], cluster: Dashboard) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,13 +19,15 @@ from ray.tune import PlacementGroupFactory, Trainable
 
 from lehr import store as stores
 from lehr.errors import LehrError, StorageError, UserError, letter
-from lehr.launch import entry, failure
+from lehr.launch import embedded, entry, failure
 from lehr.launch.diary import Heard
-from lehr.launch.failure import WorkerFailed
+from lehr.launch.failure import Failure, WorkerFailed
+from lehr.launch.standstill import HUNG, Limits, Standstill
 from lehr.launch.trial import Piece, is_alone, settings
 from lehr.plan import Plan, restore
 from lehr.store import Store
 from lehr.sweep import records
+from lehr.vitals import OURS
 
 BEAT_S = 1.0  # between two words of a segment that has nothing to say
 PACE_S = 0.02  # the least between two words: a metric at every step of a millisecond is told in heaps
@@ -85,6 +88,7 @@ class Segment(Trainable):
         """The process is there; nothing is begun before the first `step`, whose errors are told in words."""
         self._job: dict[str, Any] = json.loads(config["job"])
         self._piece: Piece | None = None
+        self._lookout: Lookout | None = None
         self._failed: dict[str, Any] | None = None
         self._unwanted = False
         self._word_at = 0.0
@@ -119,7 +123,8 @@ class Segment(Trainable):
 
     def cleanup(self) -> None:
         """Nobody listens any more."""
-        if self._piece is not None and not self._piece.close(CLOSE_S):
+        is_hung = self._failed is not None and self._failed["kind"] == HUNG
+        if self._piece is not None and (is_hung or not self._piece.close(CLOSE_S)):
             os._exit(1)  # it would train on beside the next one
         self._piece = None
         _tidy()
@@ -136,8 +141,13 @@ class Segment(Trainable):
         storage = stores.connect(job["storage"], plan.storage_options())
         _see(storage, job["sweep"])
         trials = storage.below(records.folder(job["sweep"]))
+        # Ray Train reads it in this process and takes it along to its own. What Ray itself read when it was
+        # loaded, before this, is not for a process that others started.
+        embedded.prepare(job["address"])
         self._piece = Piece(plan, trials, address=job["address"], joined=True)
         self._piece.begin()
+        if is_alone(plan):  # over others Ray Train's watchdog watches
+            self._lookout = Lookout(plan)
         return {"host": os.uname().nodename}
 
     def _listen(self, piece: Piece) -> dict[str, Any]:
@@ -151,7 +161,7 @@ class Segment(Trainable):
             time.sleep(BEAT_S)  # the journal of workers elsewhere cannot be read for now
             end = None
         said = {"heard": [[each.step, self._counting(each)] for each in heard]}
-        return said if end is None else said | self._end(end)
+        return said | (self._hang() if end is None else self._end(end))
 
     def _hear(self, piece: Piece, heard: list[Heard]) -> None:
         """Listen for a beat, or until there is something that the driver is to hear at once."""
@@ -180,8 +190,53 @@ class Segment(Trainable):
             self._failed = failure.left("its host is taken away").document()
         return {"outcome": end.document(), "train_s": self._train_s()}
 
+    def _hang(self) -> dict[str, Any]:
+        """What to say of a worker in this process that hangs; {} of one that gets on."""
+        why = self._lookout.look(time.monotonic()) if self._lookout is not None else ""
+        if not why:
+            return {}
+        _show(why)
+        self._failed = Failure(HUNG, why, host=os.uname().nodename).document()
+        return {"failure": self._failed, "train_s": self._train_s()}
+
     def _train_s(self) -> float:
         return self._piece.train_s if self._piece is not None else 0.0
+
+
+class Lookout:
+    """Sees that the worker of this process hangs, by the same rules as Ray Train's watchdog.
+
+    Args:
+        plan: of its run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        recovery = plan.spec.recovery
+        hang_s = 60.0 * recovery.hang_minutes
+        self._limits = Limits(hang_s, hang_s + 60.0 * recovery.max_unsaved_minutes)
+        self._begin(time.monotonic())
+
+    def _begin(self, now: float) -> None:
+        self._standstill = Standstill(self._limits, [os.uname().nodename], now)
+        self._looked_at = now
+
+    def look(self, now: float) -> str:
+        """What it hangs in and since when; "" while it gets on."""
+        if now - self._looked_at > max(self._limits.hang_s / 3, 3 * BEAT_S):
+            self._begin(now)  # nobody asked, or this process itself stood still
+        self._looked_at = now
+        self._standstill.hear(0, OURS.document(), now)
+        verdict = self._standstill.look([0], now)
+        return verdict.message if verdict is not None else ""
+
+
+def _show(why: str) -> None:
+    """Have the stacks of all threads in the run's log, and wait until that is stored."""
+    from lehr.launch import watchdog
+
+    # What hangs may hold the lock of the journal, which is told, too.
+    threading.Thread(target=watchdog.show_stacks, args=(why,), name="lehr-stacks", daemon=True).start()
+    time.sleep(watchdog.GRACE_S)
 
 
 def _tidy() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,10 +75,11 @@ def run(
         LaunchError: trials failed. The same call again takes them up.
         Superseded: another driver has taken the sweep over.
     """
-    folder = storage.below(program.run_id)
-    stale = folder.size(stopping.KEY) is not None  # of an earlier launch: this one's come later
     base = program.base()
     admission.require(base)
+    patience_s = 60.0 * base.spec.recovery.max_unsaved_minutes
+    folder = Patient(storage.below(program.run_id), patience_s=patience_s, denied_s=DENIED_S, tell=_say)
+    stale = folder.size(stopping.KEY) is not None  # of an earlier launch: this one's come later
     if not local:
         admission.visible(storage)
 
@@ -86,14 +87,13 @@ def run(
         _say(line)
         watch(View(records.History(), program.trials, waiting=line))
 
-    before = entrance.before(program, folder, say=say)
-    patience_s = 60.0 * base.spec.recovery.max_unsaved_minutes
-    patient = Patient(folder, patience_s=patience_s, denied_s=DENIED_S, tell=_say)
-    attempt = journal.claim_attempt(patient)
+    entrance.before(program, folder, say=say)
+    attempt = journal.claim_attempt(folder)
     if stale:
-        stopping.clear(patient)
+        stopping.clear(folder)
+    before, sealed = entrance.sealed(program, folder, attempt)
     launch = _Launch(before, storage, attempt)
-    launch.begin(patient)
+    launch.begin(folder, sealed)
     return launch.run(address, local=local, watch=watch, asked=asked)
 
 
@@ -116,10 +116,9 @@ class _Launch:
         copies = Patient(self._trials, patience_s=COPY_S, tell=_say)
         self._desk = Desk(program, self._course, self._journal, copies)
 
-    def begin(self, patient: Store) -> None:
-        """Say what this launch starts from."""
+    def begin(self, patient: Store, sealed: Mapping[str, int]) -> None:
+        """Say what this launch starts from; `sealed` is how much of earlier journals counts."""
         entrance.prepare(self._program, Fenced(patient, self._fence))
-        sealed = journal.sizes(patient, before=self._attempt)
         spent_s = round(self._before.spent_s, 1)
         self._journal.start(self._course.over, sealed=sealed, trials=self._program.trials, spent_s=spent_s)
         for event in self._before.news:
@@ -159,6 +158,8 @@ class _Launch:
         return wish
 
     def _engine(self, address: str | None, *, local: bool) -> None:
+        if self._desk.done:  # nothing is left to begin: no cluster is needed to say so
+            return
         if local:
             from lehr.launch import serial
 
@@ -186,7 +187,8 @@ class _Launch:
 
     def _unfinished(self) -> LaunchError:
         trials = self._course.history.trials
-        failed = [trials[number].last for number in sorted(trials) if not trials[number].over]
+        ends = [trials[number].last for number in sorted(trials)]
+        failed = [end for end in ends if end.outcome == "failed"]
         first = failed[0] if failed else None
         told = "" if first is None else f"; the first of them, {first.start.run}: {first.message}"
         return LaunchError(

@@ -66,7 +66,8 @@ def run(desk: Desk, program: Program, storage: Store, *, address: str | None = N
         place = Place(there, address)
         asked = place.asks(plan)
         room.require(there, asked, least=plan.sizes[0], most=plan.workers)
-        desk.slots = slots if address is None else whole(there, asked, plan)
+        fit = whole(there, asked, plan)  # of memory and GPUs an own cluster has no more than its machine
+        desk.slots = fit if address else max(1, min(slots, fit))
         _loop(desk, storage, place, Look(desk, plan, asked, joined=address is not None))
 
 
@@ -115,9 +116,12 @@ def _own_slots(program: Program, plan: Plan) -> int:
 
 
 def whole(there: Room, asked: Mapping[str, float], plan: Plan) -> int:
-    """Trials that fit at once when nobody else is there; an elastic one counts with its most workers."""
+    """Trials that fit at once when nobody else is there; an elastic one counts with its most workers.
+
+    Where nobody knows how far an autoscaler goes it is one more: one that waits is what it adds hosts for.
+    """
     fit = room.ever(there, asked)
-    return fit // plan.workers or int(fit >= plan.sizes[0])
+    return (fit // plan.workers or int(fit >= plan.sizes[0])) + (not there.bounded)
 
 
 class Place:

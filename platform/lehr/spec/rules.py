@@ -40,7 +40,7 @@ def replicas(spec: Spec) -> int:
 def _sweep(spec: Spec) -> Iterator[Problem]:
     """A sweep has no plan of its own: its trials have, and none has a search."""
     if spec.search is not None:
-        do = "lehr sweep FILE; or remove search: (--set search=null)"
+        do = "lehr sweep FILE; or remove search: (--set search=null --run NAME)"
         yield spec.problem("search", "this is a sweep, no single run", do=do)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -22,6 +23,8 @@ from lehr.spec.durations import Duration
 from lehr.spec.node import Interval, Metric, Node, Positive, as_tuple, rising
 
 KINDS = ("log", "uniform", "int", "choice")
+MOST = 100_000  # trials of a sweep
+_COUNTED = 2**53  # floats tell no more whole numbers apart
 ACCEPTED = (
     "one of log: [a, b], uniform: [a, b], int: [a, b], choice: [...]; with step: and when: where wanted"
 )
@@ -73,6 +76,8 @@ def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _conditions(given: dict[str, Any]) -> dict[str, Any]:
     if not given:
         raise PydanticCustomError("range", "an empty mapping: leave the key out for always")
+    if empty := next((path for path, value in given.items() if value == []), None):
+        raise PydanticCustomError("range", "{path}: an empty list: it has none of these", {"path": empty})
     return given
 
 
@@ -137,7 +142,12 @@ class Range(Node):
 
     def all(self) -> Iterator[Any]:
         """Every value, least first; of a range that can be counted."""
-        return (self.nth(place) for place in range(self.count or 0))
+        if self.choice is not None or (step := self._step) is None:
+            return iter(self.choice or ())
+        low, count = _exact(self.values[0]), self.count or 0
+        if low == int(low) and step == int(step):
+            return (int(low) + place * int(step) for place in range(count))
+        return (float(low + place * step) for place in range(count))
 
     def nth(self, place: int) -> Any:
         """A value by its place, from 0; of a range that can be counted."""
@@ -154,18 +164,20 @@ class Range(Node):
         if (step := self._step) is None:
             return float(min(max(value, low), high))
         places = (_exact(value) - _exact(low)) / step
-        return self.nth(min(max(int(places.to_integral_value()), 0), (self.count or 1) - 1))
+        return self.nth(min(max(round(places), 0), (self.count or 1) - 1))
 
     def contains(self, value: Any) -> bool:
         """Whether it can give the value."""
         if self.kind == "choice":
             return canonical(value) in map(canonical, self.values)
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.nearest(value) == value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return value == value and abs(value) != math.inf and bool(self.nearest(value) == value)
 
     @property
-    def _step(self) -> Decimal | None:
+    def _step(self) -> Fraction | None:
         if self.step is None:
-            return Decimal(1) if self.kind == "int" else None
+            return Fraction(1) if self.kind == "int" else None
         return _exact(self.step)
 
     def _value(self, kind: str) -> Any:
@@ -189,6 +201,15 @@ class Range(Node):
             raise PydanticCustomError("range", "step: {wrong}", {"wrong": wrong})
         return self
 
+    @model_validator(mode="after")
+    def countable(self) -> Self:
+        """Refuse values that a float, and so whoever proposes them, would confuse."""
+        if (self.count or 0) > _COUNTED:
+            raise PydanticCustomError(
+                "range", "more values than a float can tell apart: take a larger step, or nearer ends"
+            )
+        return self
+
     def _wrong_step(self, step: float) -> str:
         if self.kind == "choice":
             return "a choice has none"
@@ -204,9 +225,9 @@ class Range(Node):
         return {self.kind: list(self.values), **told}
 
 
-def _exact(number: float) -> Decimal:
+def _exact(number: float) -> Fraction:
     """A number as it is written: 0.1 is a tenth, so that three steps of it are 0.3."""
-    return Decimal(repr(number))
+    return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
 
 
 class Budget(Node):
@@ -236,7 +257,7 @@ class Search(Node):
     )
     metric: Metric = Field(description="What is compared, such as validation/loss.")
     mode: Literal["min", "max"] = Field("min", description="Whether less or more is better.")
-    trials: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+    trials: Annotated[int, Field(ge=1, le=MOST)] | None = Field(
         None, description="How many; null: all combinations of a grid."
     )
     concurrent: Annotated[int, Field(ge=1)] | None = Field(

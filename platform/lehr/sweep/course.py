@@ -252,8 +252,8 @@ class Course:
 
     @property
     def wanted(self) -> int:
-        """How many trials."""
-        return max(self.program.trials, self.history.wanted)
+        """How many trials: no fewer than have begun."""
+        return max(self.program.trials, self.history.wanted, len(self.history.trials))
 
     @property
     def over(self) -> int:

@@ -9,7 +9,7 @@ from lehr.cadence import Cadence
 from lehr.plan import Plan
 from lehr.spec import Spec, paths
 from lehr.spec.place import Path, Problem, listing, nearest
-from lehr.spec.search import Range, Search, canonical
+from lehr.spec.search import MOST, Range, Search, canonical
 from lehr.sweep import space as spaces
 
 FREE = ("model", "data", "train", "objective", "sampler", "init_from")
@@ -34,7 +34,6 @@ FIXED = {
 OF_POPULATION = ("train.optimizer", "train.gradient_clip", "objective", "sampler.step_size", "sampler.noise",
                  "sampler.steps", "sampler.gradient_clip", "sampler.buffer.fresh")  # fmt: skip
 LEAST_POPULATION = 4
-MOST = 100_000  # trials
 
 
 def place(path: str) -> Path:
@@ -119,6 +118,11 @@ def _when(path: str, given: Range, space: Mapping[str, Range], job: Mapping[str,
     for other, values in given.conditions.items():
         if other == path:
             return "when: it cannot hang on itself", "", "name another key"
+        if whole := next((one for one in space if one != other and inside(other, one)), None):
+            came = f"when: {other} is inside {whole}, which varies as a whole"
+            return came, "", f"hang it on {whole}, with whole values"
+        if inner := next((one for one in space if one != other and inside(one, other)), None):
+            return f"when: {other} holds {inner}, which varies by itself", "", f"hang it on {inner}"
         if other in space:
             impossible = [value for value in values if not space[other].contains(value)]
             if impossible:
@@ -189,12 +193,24 @@ def _grid(spec: Spec, search: Search) -> Iterator[Problem]:
     there = spaces.size(search.space) or 0
     if (search.trials or 0) > there:
         came = f"{search.trials} trials are more than the grid's {there:,} combinations"
-        do = "leave trials out: then it is all of them" if there <= MOST else ""
+        do = "leave trials out: then it is all of them"
         yield spec.problem("search.trials", came, accepted=f"at most {there}", do=do)
     elif search.trials is None and there > MOST:
-        came = f"the grid has {there:,} combinations"
+        came = f"the grid has more than {MOST:,} combinations"
         do = "add trials, or larger steps"
         yield spec.problem("search.space", came, accepted=f"at most {MOST:,}", do=do)
+
+
+def of_more(spec: Spec, search: Search, trials: int) -> list[Problem]:
+    """What is wrong with so many trials for a sweep that there is."""
+    there = spaces.size(search.space) if search.algorithm == "grid" else None
+    came, do = f"{trials:,} trials are more than a sweep can have", "begin another sweep"
+    if there is not None and there < min(trials, MOST):
+        came = f"{trials:,} trials are more than the grid's {there:,} combinations"
+        do = "widen search.space in the job file, and give it to `lehr sweep`"
+    most = MOST if there is None else min(there, MOST)
+    problem = spec.problem("search.trials", came, accepted=f"at most {most:,}", do=do)
+    return [problem] if trials > most else []
 
 
 def _population(spec: Spec, search: Search) -> Iterator[Problem]:
@@ -204,9 +220,12 @@ def _population(spec: Spec, search: Search) -> Iterator[Problem]:
         came = f"{search.algorithm} learns which parameters are good, and those of pbt change on the way"
         do = "--set search.algorithm=random"
         yield spec.problem("search.algorithm", came, accepted="random, grid", do=do)
-    if search.trials is not None and search.trials < LEAST_POPULATION:
-        came = f"a population of {search.trials} has no good quarter and no bad one"
-        yield spec.problem("search.trials", came, accepted=f"at least {LEAST_POPULATION} for pbt")
+    grid = search.trials is None and search.algorithm == "grid"
+    many = spaces.size(search.space) if grid else search.trials
+    if many is not None and many < LEAST_POPULATION:
+        came = f"a population of {many} has no good quarter and no bad one"
+        where = "search.space" if grid else "search.trials"
+        yield spec.problem(where, came, accepted=f"at least {LEAST_POPULATION} trials for pbt")
     for path in search.space:
         if not _copied(path):
             came = "pbt cannot vary it: a copy takes over weights, optimizer, chains and place in the data"
@@ -230,7 +249,7 @@ def of_looks(spec: Spec, search: Search, plans: Sequence[Plan]) -> list[Problem]
     for plan in sorted(plans, key=lambda plan: plan.steps):
         for problem in (problem for rule in rules for problem in rule(spec, search, plan)):
             told.setdefault(problem.path, problem)
-    return [*told.values(), *_shapes(spec, search, plans)]
+    return [*told.values(), *_shapes(spec, search, plans), *_same(spec, search, plans)]
 
 
 def reports_every(search: Search, plan: Plan) -> Cadence:
@@ -289,3 +308,14 @@ def _shapes(spec: Spec, search: Search, plans: Sequence[Plan]) -> Iterator[Probl
         path = max(search.space, key=lambda path: path.endswith("momentum"))
         came = "with some of these values the optimizer keeps state that it does not keep with others"
         yield spec.problem(place(path), came, do="leave 0 out of the momentum's range")
+
+
+def _same(spec: Spec, search: Search, plans: Sequence[Plan]) -> Iterator[Problem]:
+    """A choice of whole mappings must not bring along what cannot vary."""
+    below = [(name, path) for name in FIXED for path in search.space if name != path and inside(name, path)]
+    jobs = [plan.spec.document() for plan in plans] if below else []
+    for name, path in below:
+        values = (paths.value_at(job, name) for job in jobs)
+        if len({canonical(value) for value in values if value is not paths.MISSING}) > 1:
+            came = f"{name} differs among its choices, and it cannot vary: {FIXED[name]}"
+            yield spec.problem(place(path), came, do=f"give {name} the same value in all of them")

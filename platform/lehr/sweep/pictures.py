@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lehr.spec.search import Range
+from lehr.spec.search import Range, canonical
+from lehr.sweep import results
 from lehr.sweep.program import words
-from lehr.sweep.records import History, Trial
+from lehr.sweep.records import History, Parameters, Trial
 
 if TYPE_CHECKING:
     from lehr.figures.sweeps import Axis, Stretch, Trials
@@ -34,7 +35,8 @@ def make(program: Program, history: History, shares: Mapping[str, float]) -> dic
     found = trials(program, history)
     if found.best is None:
         return {}
-    axes = [axis(path, each, history) for path, each in program.search.space.items()]
+    mode = program.search.mode
+    axes = [axis(path, each, history, mode) for path, each in program.search.space.items()]
     made = {
         "history": sweeps.history(found),
         "parallel": sweeps.parallel(found, axes),
@@ -43,9 +45,7 @@ def make(program: Program, history: History, shares: Mapping[str, float]) -> dic
     if shares:
         made["importance"] = sweeps.importance(shares)
     if any(len(trial.segments) > 1 for trial in history.trials.values()):
-        made["lineage"] = sweeps.lineage(
-            list(stretches(history)), metric=program.search.metric, mode=program.search.mode
-        )
+        made["lineage"] = sweeps.lineage(list(stretches(history)), metric=program.search.metric, mode=mode)
     return {name: of_figure(figure) for name, figure in made.items()}
 
 
@@ -64,17 +64,17 @@ def trials(program: Program, history: History) -> Trials:
     )
 
 
-def axis(path: str, each: Range, history: History) -> Axis:
-    """One searched key, as arrays: of each trial its last segment's value."""
+def axis(path: str, each: Range, history: History, mode: str) -> Axis:
+    """One searched key, as arrays: of each trial the value with which it was best."""
     from lehr.figures.sweeps import Axis
 
-    given = [trial.parameters.get(path) for trial in _ordered(history)]
+    led = [results.best_segment(trial, mode).start.parameters for trial in _ordered(history)]
     if each.kind == "choice":
-        texts = [words(value) for value in each.values]
-        places = [_place(texts, path, trial) for trial in _ordered(history)]
-        return Axis(path, np.array(places, np.float64), choices=tuple(texts))
+        known = [canonical(value) for value in each.values]
+        places = [_place(known, path, one) for one in led]
+        return Axis(path, np.array(places, np.float64), choices=tuple(map(words, each.values)))
     low, high = (float(end) for end in each.values)
-    return Axis(path, np.array([_number(value) for value in given], np.float64), each.kind == "log",
+    return Axis(path, np.array([_number(one.get(path)) for one in led], np.float64), each.kind == "log",
                 bounds=(low, high), whole=each.kind == "int")  # fmt: skip
 
 
@@ -95,10 +95,10 @@ def _ordered(history: History) -> list[Trial]:
     return [trial for _, trial in sorted(history.trials.items())]
 
 
-def _place(texts: Sequence[str], path: str, trial: Trial) -> float:
-    """Which of the choices a trial has; NaN where the key did not vary."""
-    text = words(trial.parameters.get(path))
-    return float(texts.index(text)) if path in trial.parameters and text in texts else math.nan
+def _place(known: Sequence[str], path: str, given: Parameters) -> float:
+    """Which of the choices, in canonical words, it is; NaN where the key did not vary."""
+    text = canonical(given.get(path))
+    return float(known.index(text)) if path in given and text in known else math.nan
 
 
 def _number(value: float | None) -> float:

@@ -54,7 +54,8 @@ def cost(search: Search, trials: int, grace: float, plans: Sequence[Plan]) -> Co
     """
     lengths = [plan.steps for plan in plans]
     expected = statistics.fmean(plan.steps * share(search, grace, plan) for plan in plans)
-    sizes = [None if plan.checkpoint_bytes is None else plan.checkpoint_bytes * plan.checkpoints_kept
+    keeps = kept if search.scheduler == "pbt" else lambda plan: plan.checkpoints_kept
+    sizes = [None if plan.checkpoint_bytes is None else plan.checkpoint_bytes * keeps(plan)
              for plan in plans]  # fmt: skip
     known = [size for size in sizes if size is not None]
     marks = _marks(search, grace)
@@ -65,6 +66,12 @@ def cost(search: Search, trials: int, grace: float, plans: Sequence[Plan]) -> Co
         steps_expected=round(trials * expected),
         bytes_most=trials * (1 + copies) * max(known) if len(known) == len(sizes) else None,
     )  # fmt: skip
+
+
+def kept(plan: Plan) -> int:
+    """Checkpoints that a trial of a population keeps: all of them, for others may still copy each look."""
+    every = plan.checkpoint_every.steps
+    return plan.checkpoints_kept if every is None else -(-plan.steps // every)
 
 
 def share(search: Search, grace: float, plan: Plan) -> float:

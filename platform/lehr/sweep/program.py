@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lehr import __version__
@@ -27,6 +27,7 @@ from lehr.sweep.records import Parameters, Start
 FORMAT = 1
 NINTH = 1 / 9  # of a trial's length: the grace where none is given, as with Hyperband's R = 9 and eta = 3
 _LONGEST = 100  # letters of a run's id
+_NAMED = 128  # letters of a run's name in W&B
 _SEGMENTS = 9999  # of a trial, in the name of its run
 
 
@@ -42,6 +43,7 @@ class Program:
         trials: wanted.
         grace: share of a trial's length before the first look at it, and between two of population-based
             training.
+        corners: plans of the space's corners, where they were looked at; a restored program has none.
     """
 
     run_id: str
@@ -49,11 +51,17 @@ class Program:
     search: Search
     trials: int
     grace: float
+    corners: Sequence[Plan] = field(default=(), compare=False, repr=False)
 
     def plan(self, start: Start) -> Plan:
         """The plan of a trial's segment: an ordinary run."""
         tracked = {} if self.spec.tracking.wandb is None else self._tracked(start.parameters)
-        return plans.make(variants.make(self.spec, start.parameters | tracked), run_id=start.run)
+        made = plans.make(variants.make(self.spec, start.parameters | tracked), run_id=start.run)
+        if self.search.scheduler != "pbt":
+            return made
+        # Others copy its state at a look however late they come to that look themselves.
+        kept = {"checkpoint.keep_last": max(made.checkpoints_kept, pricing.kept(made))}
+        return plans.make(variants.make(self.spec, start.parameters | tracked | kept), run_id=start.run)
 
     def base(self) -> Plan:
         """The plan of the first corner of the space, under the sweep's own id: what a trial is like."""
@@ -64,10 +72,9 @@ class Program:
         """The same sweep with more trials.
 
         Raises:
-            SpecError: a grid has no more.
+            SpecError: a grid has no more, or no sweep.
         """
-        wanted = self.search.model_copy(update={"trials": trials})
-        refuse(demands.of_trials(self.spec, wanted))
+        refuse(demands.of_more(self.spec, self.search, trials))
         return dataclasses.replace(self, trials=trials)
 
     def document(self) -> dict[str, Any]:
@@ -81,7 +88,8 @@ class Program:
         return " ".join(f"{names.get(path, path)}={words(value)}" for path, value in parameters.items())
 
     def _tracked(self, parameters: Parameters) -> dict[str, Any]:
-        return {"tracking.wandb.group": self.run_id, "tracking.wandb.name": self.label(parameters) or None}
+        name = _cut(self.label(parameters), _NAMED)
+        return {"tracking.wandb.group": self.run_id, "tracking.wandb.name": name or None}
 
 
 def make(spec: Spec, *, run_id: str | None = None) -> Program:
@@ -101,8 +109,9 @@ def make(spec: Spec, *, run_id: str | None = None) -> Program:
     refuse(demands.of_ranges(spec, spec.search) or trying.of_conditions(spec, spec.search))
     search = _decided(spec, spec.search)
     refuse([*demands.of_trials(spec, search), *trying.of_values(spec, search)])
-    refuse(demands.of_looks(spec, search, trying.corners(spec, search)))
-    return _resolved(name, spec, search)
+    corners = trying.corners(spec, search)
+    refuse(demands.of_looks(spec, search, corners))
+    return dataclasses.replace(_resolved(name, spec, search), corners=corners)
 
 
 def restore(document: Mapping[str, Any]) -> Program:
@@ -135,7 +144,7 @@ def grace(search: Search, plan: Plan) -> float:
 
 def cost(program: Program) -> Cost:
     """What the sweep costs."""
-    corners = trying.corners(program.spec, program.search)
+    corners = program.corners or trying.corners(program.spec, program.search)
     return pricing.cost(program.search, program.trials, program.grace, corners)
 
 
@@ -153,9 +162,13 @@ def _decided(spec: Spec, search: Search) -> Search:
         if all(demands.among(value, given.conditions[other]) for other, value in fixed.items()):
             rest = {other: value for other, value in (given.when or {}).items() if other not in fixed}
             kept[path] = given.model_copy(update={"when": rest or None})
-    gone = search.space.keys() - kept.keys()
-    left = {path: one for path, one in kept.items() if not gone & one.conditions.keys()}
-    return search.model_copy(update={"space": left})
+    return search.model_copy(update={"space": _possible(kept)})
+
+
+def _possible(space: spaces.Space) -> spaces.Space:
+    """Without ranges that hang on one that is gone, nor what hangs on those in turn."""
+    left = {path: given for path, given in space.items() if given.conditions.keys() <= space.keys()}
+    return left if len(left) == len(space) else _possible(left)
 
 
 def _run_id(text: str) -> str:
@@ -178,6 +191,11 @@ def _ends_of(path: str, paths: Mapping[str, Any]) -> Iterator[str]:
         end = parts[-length:]
         if sum(other.split(".")[-length:] == end for other in paths) == 1:
             yield ".".join(end)
+
+
+def _cut(text: str, most: int) -> str:
+    """Its first words, as many as fit."""
+    return text if len(text) <= most else text[: most + 1].rpartition(" ")[0] or text[:most]
 
 
 def words(value: Any) -> str:

@@ -143,11 +143,19 @@ class Trial:
         return (report for segment in self.segments for report in segment.reports)
 
     def best(self, mode: str) -> float | None:
-        """Its best value so far; the worst there is if it diverged."""
+        """Its best value so far; the worst there is if it diverged.
+
+        What a segment said before it diverged is no value of a setting that one could use.
+        """
         if self.diverged:
             return worst(mode)
-        values = [report.value for report in self.reports()]
+        values = [one.value for segment in self.sound for one in segment.reports]
         return (min if mode == "min" else max)(values, default=None)
+
+    @property
+    def sound(self) -> list[Segment]:
+        """Its segments without those that diverged."""
+        return [segment for segment in self.segments if segment.outcome != "diverged"]
 
 
 def worst(mode: str) -> float:
@@ -190,7 +198,7 @@ class History:
         trial = self.trials.setdefault(start.trial, Trial(start.trial, []))
         known = {segment.start.run: segment for segment in trial.segments}
         if start.run in known:  # taken up again
-            known[start.run].outcome = None
+            known[start.run].outcome, known[start.run].message = None, ""
         else:
             trial.segments.append(Segment(start, entry["steps"]))
 

@@ -3,8 +3,10 @@
     results.jsonl, results.parquet      below the sweep's folder, written anew while it runs and at its end
 
 Columns: trial, outcome, value, best, at, steps, segments, run, train_s, wall_s, message, and one a searched
-key, by its path; null where a key did not vary in that trial. A trial that diverged has no best value: it
-counts as the worst of all, and JSON has no word for that.
+key, by its path; null where a key did not vary in that trial. The run and the keys are those that the best
+value came of: in population-based training not always the last segment's, of which outcome, value, at, steps
+and message tell. A trial that diverged has no best value: it counts as the worst of all, and JSON has no word
+for that.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def rows(program: Program, history: History) -> list[Row]:
 
 
 def _row(trial: Trial, paths: Sequence[str], mode: str) -> Row:
-    segments = trial.segments
+    segments, start = trial.segments, best_segment(trial, mode).start
     return {
         "trial": trial.number,
         "outcome": trial.last.outcome or RUNNING,
@@ -65,11 +67,11 @@ def _row(trial: Trial, paths: Sequence[str], mode: str) -> Row:
         "at": trial.last.at,
         "steps": trial.last.steps,
         "segments": len(segments),
-        "run": trial.last.start.run,
+        "run": start.run,
         "train_s": sum(segment.train_s for segment in segments),
         "wall_s": sum(segment.wall_s for segment in segments),
         "message": trial.last.message,
-        **{path: trial.parameters.get(path) for path in paths},
+        **{path: start.parameters.get(path) for path in paths},
     }
 
 
@@ -90,7 +92,7 @@ def ranking(history: History, mode: str) -> list[Trial]:
 def best_segment(trial: Trial, mode: str) -> Segment:
     """The segment that said the trial's best value: in population-based training not always its last."""
     best = trial.best(mode)
-    having = [one for one in trial.segments if any(report.value == best for report in one.reports)]
+    having = [one for one in trial.sound if any(report.value == best for report in one.reports)]
     return having[0] if having else trial.last
 
 
@@ -113,10 +115,18 @@ def _type(each: Range) -> pyarrow.DataType | None:
 
     if each.kind != "choice":
         return pyarrow.int64() if each.kind == "int" else pyarrow.float64()
+    if any(_is_nested(value) for value in each.values):  # a column of mappings has every key of all of them
+        return None
     try:
         return pyarrow.array(_plain(each.values)).type
     except pyarrow.ArrowException:
         return None
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether there is a mapping in it."""
+    inner = value if isinstance(value, list | tuple) else ()
+    return isinstance(value, Mapping) or any(map(_is_nested, inner))
 
 
 def _column(values: list[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lehr.spec.search import Range, canonical
+from lehr.spec.search import MOST, Range, canonical
 from lehr.sweep.records import Parameters
 
-CORNERS = 1024  # that are looked at; above, each range alone and each pair of them
-FEW = 4  # choices, all of which are paired
+CORNERS = 1024  # that are looked at; above, each end and choice alone and each pair of them
+PAIRS = 4096  # that are looked at; above, the longest lists of choices are shortened until there are no more
 Space = Mapping[str, Range]
 
 
@@ -63,31 +62,70 @@ def contains(space: Space, parameters: Mapping[str, Any]) -> bool:
 
 def combinations(space: Space) -> Iterator[Parameters]:
     """The grid: every value of every range, the last one fastest. All ranges must be countable."""
-    return _products(space, ordered(space), {}, {path: tuple(given.all()) for path, given in space.items()})
+    few = {path: tuple(given.all()) for path, given in space.items() if (given.count or 0) <= MOST}
+    return _products(space, ordered(space), {}, lambda path: few[path] if path in few else space[path].all())
 
 
 def size(space: Space) -> int | None:
-    """How many combinations a grid has; None: a range is continuous."""
-    counts = [given.count for given in space.values()]
-    if any(count is None for count in counts):
+    """How many combinations a grid has; None: a range is continuous.
+
+    Where ranges hang on others it may stop counting above MOST.
+    """
+    if any(given.count is None for given in space.values()):
         return None
-    if any(given.when for given in space.values()):
-        return sum(1 for _ in combinations(space))
-    return math.prod(count for count in counts if count)
+    total = 0
+    for many in _counts(space, ordered(space), {}, _named(space)):
+        total += many
+        if total > MOST:
+            break
+    return total
+
+
+def _named(space: Space) -> dict[str, list[Any]]:
+    """The values of each path on which other ranges hang."""
+    found: dict[str, dict[str, Any]] = {path: {} for path in space}
+    for given in space.values():
+        for path, values in given.conditions.items():
+            if path in space:
+                found[path] |= {canonical(value): value for value in values if space[path].contains(value)}
+    return {path: list(values.values()) for path, values in found.items()}
+
+
+def _counts(
+    space: Space, paths: Sequence[str], chosen: Parameters, named: Mapping[str, list[Any]], many: int = 1
+) -> Iterator[int]:
+    """The combinations in parts: those that differ only in values on which nothing hangs are one part."""
+    if not paths:
+        yield many
+        return
+    path, rest = paths[0], paths[1:]
+    if not holds(space[path], chosen):
+        yield from _counts(space, rest, chosen, named, many)
+        return
+    for value in named[path]:
+        yield from _counts(space, rest, {**chosen, path: value}, named, many)
+    if others := (space[path].count or 0) - len(named[path]):
+        yield from _counts(space, rest, chosen, named, many * others)
 
 
 def corners(space: Space) -> Iterator[Parameters]:
     """Every combination of ends and choices, if there are at most CORNERS.
 
-    Else every end and choice alone, and every pair of them, with the others at their first.
+    Else every end and choice alone, and every pair of them, with the others at their first; of more pairs
+    than PAIRS, those of the first choices and the last.
     """
-    ends = {path: given.ends for path, given in space.items()}
-    every = list(itertools.islice(_products(space, ordered(space), {}, ends), CORNERS + 1))
+    every = list(
+        itertools.islice(_products(space, ordered(space), {}, _ends(space).__getitem__), CORNERS + 1)
+    )
     yield from every if len(every) <= CORNERS else _pairs(space)
 
 
+def _ends(space: Space) -> dict[str, tuple[Any, ...]]:
+    return {path: given.ends for path, given in space.items()}
+
+
 def _products(
-    space: Space, paths: Sequence[str], chosen: Parameters, options: Mapping[str, tuple[Any, ...]]
+    space: Space, paths: Sequence[str], chosen: Parameters, options: Callable[[str], Iterable[Any]]
 ) -> Iterator[Parameters]:
     """Every choice of an option for each path that is active then."""
     if not paths:
@@ -97,13 +135,13 @@ def _products(
     if not holds(space[path], chosen):
         yield from _products(space, rest, chosen, options)
         return
-    for value in options[path]:
+    for value in options(path):
         yield from _products(space, rest, {**chosen, path: value}, options)
 
 
 def _pairs(space: Space) -> Iterator[Parameters]:
     alone = [{path: value} for path in space for value in space[path].ends]
-    outer = [{path: value} for path in space for value in _few(space[path].ends)]
+    outer = [{path: value} for path, values in _shorter(_ends(space)).items() for value in values]
     pairs = (one | other for one, other in itertools.combinations(outer, 2) if one.keys() != other.keys())
     known = set()
     for wanted in itertools.chain(alone, pairs):
@@ -113,9 +151,17 @@ def _pairs(space: Space) -> Iterator[Parameters]:
             yield found
 
 
-def _few(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Of many choices, the first and the last."""
-    return values if len(values) <= FEW else (values[0], values[-1])
+def _shorter(ends: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """As many choices as make at most PAIRS, the first and the last among them."""
+    most = max(map(len, ends.values()))
+    while most > 2 and _paired(min(len(values), most) for values in ends.values()) > PAIRS:
+        most -= 1
+    return {path: values if len(values) <= most else (*values[: most - 1], values[-1])
+            for path, values in ends.items()}  # fmt: skip
+
+
+def _paired(counts: Iterable[int]) -> int:
+    return sum(one * other for one, other in itertools.combinations(counts, 2))
 
 
 def with_values(space: Space, wanted: Mapping[str, Any]) -> Parameters | None:
@@ -126,7 +172,7 @@ def with_values(space: Space, wanted: Mapping[str, Any]) -> Parameters | None:
     options = {path: given.ends[:1] for path, given in space.items()}
     options |= {path: tuple(values) for path, values in _conditions(space, wanted).items()}
     options |= {path: (value,) for path, value in wanted.items()}
-    every = _products(space, ordered(space), {}, options)
+    every = _products(space, ordered(space), {}, options.__getitem__)
     return next((found for found in every if found.keys() >= wanted.keys()), None)
 
 
