@@ -259,7 +259,9 @@ def test_what_a_killed_process_leaves_the_next_network_clears_away(hosts: None) 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_makes_a_cluster_and_leaves_nothing(hosts: None, number: int) -> None:
     with subprocess.Popen(
-        [sys.executable, str(HOSTS / "ray_hosts.py"), "2"], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(HOSTS / "ray_hosts.py"), "2"], stdout=subprocess.PIPE, text=True,
+        # Where tests run in the background of a shell, SIGINT is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as command, contextlib.ExitStack() as at_end:  # fmt: skip
         at_end.callback(command.kill)  # a failed assertion must not wait for one that waits itself
         assert command.stdout is not None

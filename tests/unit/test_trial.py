@@ -26,6 +26,12 @@ PATIENCE_S = 60.0
 WORKERS = ("strategy={kind: horovod, workers: 2}",)
 
 
+@pytest.fixture(autouse=True)
+def _no_worker_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have had workers in it, whose settings it would keep."""
+    monkeypatch.setattr(trial, "_configured", {})
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Store:
     return jobs.storage(tmp_path).below("sweep/trials")
@@ -247,10 +253,7 @@ def test_storage_that_does_not_answer_is_asked_again(storage: Store, monkeypatch
     assert listen(piece)[0] == [Heard(5, {"validation/loss": 1.0})]
 
 
-def test_process_keeps_what_its_first_worker_was_given(
-    storage: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial, "_configured", {})
+def test_process_keeps_what_its_first_worker_was_given(storage: Store) -> None:
     assert Piece(plan(), storage)._here
     assert Piece(plan("train.seed=5"), storage)._here
     assert not Piece(plan("strategy.cpus_per_worker=2"), storage)._here
