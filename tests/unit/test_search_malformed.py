@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from commands import lehr
 from lehr import spec as specs
-from lehr.cli import app
 from lehr.errors import SpecError
 from lehr.spec import paths
 from lehr.sweep import program
@@ -221,17 +220,6 @@ def text(case: Case) -> str:
         assert found.count(old) == 1, old
         found = found.replace(old, new)
     return found
-
-
-def lehr(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[object, str, str]:
-    """Exit code, stdout and stderr of the real command, in this process."""
-    monkeypatch.setattr(sys, "argv", ["lehr", *arguments])
-    with pytest.raises(SystemExit) as left:
-        app.main()
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err
 
 
 def test_there_are_enough() -> None:

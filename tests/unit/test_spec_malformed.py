@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commands import lehr
 from lehr import plan as plans
 from lehr import spec as specs
-from lehr.cli import app
 from lehr.errors import SpecError
 
 GOOD = """\
@@ -250,17 +250,6 @@ def write(case: Case) -> None:
     else:
         data = GOOD.replace(case.old, str(case.new), 1).encode() if case.old else GOOD.encode()
     Path("job.yaml").write_bytes(data)
-
-
-def lehr(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[object, str, str]:
-    """Exit code, stdout and stderr of the real command, in this process."""
-    monkeypatch.setattr(sys, "argv", ["lehr", *arguments])
-    with pytest.raises(SystemExit) as left:
-        app.main()
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err
 
 
 def test_there_are_enough() -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
+import commands
 import jobs
 import wandb_file
 from lehr import journal
 from lehr import plan as plans
 from lehr import spec as specs
-from lehr.cli import app
 from lehr.plan import Plan
 from lehr.spec import variants
 from lehr.store import Store
@@ -39,12 +38,9 @@ search:
 def lehr(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[object, str, str]:
-    """Exit code, stdout on one line, and stderr of the real command, in this process."""
-    monkeypatch.setattr(sys, "argv", ["lehr", *arguments])
-    with pytest.raises(SystemExit) as left:
-        app.main()
-    said = capsys.readouterr()
-    return left.value.code, " ".join(said.out.split()), said.err
+    """The command, with its stdout on one line: a terminal's width breaks it."""
+    code, out, err = commands.lehr(arguments, capsys, monkeypatch)
+    return code, " ".join(out.split()), err
 
 
 @pytest.fixture
