@@ -23,6 +23,9 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     first = 1 + 50 * (int(worker.removeprefix("gw")) % 5)
     os.environ["LEHR_HOSTS"] = f"{first}-{first + 49}"
 
+# What failed in a helper is said as it is of a test.
+pytest.register_assert_rewrite("jobs", "ray_hosts", "ray_sweeps", "sites", "told_sweeps", "wandb_server")
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
 
 pytest_plugins = ["ci"]  # a skip is a failure there

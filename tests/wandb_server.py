@@ -84,15 +84,22 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from lehr.tracking import wandb
 from wandb_runs import ENTITY, Answer, Artifact, Key, Request, Run
 from wandb_state import State
 
-__all__ = ["ENTITY", "KEY", "Answer", "Artifact", "Fault", "Request", "Run", "State", "WandbServer", "load"]
+__all__ = [
+    "ENTITY", "KEY", "Answer", "Artifact", "Fault", "Request", "Run", "State", "WandbServer", "load",
+    "serving",
+]  # fmt: skip
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # a key that it takes; any other is refused unless named in `keys`
 
@@ -326,6 +333,20 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             return None
 
     return Handler
+
+
+@contextlib.contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[WandbServer]:
+    """A server that W&B's client in this process finds, with temporary files below `folder`."""
+    (folder / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "tmp"))
+    with WandbServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+        wandb.end_service()
+        assert server.errors == []
 
 
 def main() -> None:

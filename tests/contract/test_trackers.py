@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lehr.store import Store
 from lehr.tracking import replay, wandb
 from lehr.tracking.online import Limits, Online
 from lehr.tracking.replay import Row
-from lehr.tracking.sending import Refused, Unsent
+from lehr.tracking.sending import Refused, Unsent, picture_file
 from lehr.tracking.tracker import Background, Memory, Nothing, Tracker, make
 from lehr.tracking.wandb import Offline
 
@@ -50,6 +50,7 @@ class Board:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.files: dict[str, bytes] = {}
         self.told: list[str] = []
         self.begun = 0
         self.away: Exception | None = None
@@ -70,6 +71,14 @@ class Board:
         def checkpoints(self) -> set[str]:
             self._board.ask()
             return set(self._board.told)
+
+        def files(self) -> set[str]:
+            self._board.ask()
+            return set(self._board.files)
+
+        def upload(self, files: Iterable[tuple[str, bytes]]) -> None:
+            self._board.ask()
+            self._board.files |= dict(files)
 
     def ask(self) -> int:
         self.answering.wait(20)
@@ -99,6 +108,7 @@ class Session:
         if not self._board.losing:
             assert row.number == len(self._board.rows)
             self._board.rows.append(row)
+            self._board.files |= {picture_file(row, name, data): data for name, data in pictures.items()}
 
     def configure(self, told: dict[str, Any]) -> None:
         self._board.ask()
@@ -248,6 +258,9 @@ class Life:
             self.step += 1
             self._tell(self.journal.metrics(self.step, {"train/loss": 1.0 / self.step}))
 
+    def sample(self, folder: str, pictures: list[str]) -> None:
+        self._tell(self.journal.event("samples", self.step, folder=folder, pictures=pictures))
+
     def end(self) -> None:
         self._tell(self.journal.end(self.step, "completed"))
         self.tracker.close()
@@ -279,6 +292,21 @@ def test_all_of_it_arrives_once(tmp_path: Path) -> None:
     life.end()
     assert (board.rows, board.begun, said) == (wanted(run), 1, [])
     assert len(board.rows) == 30
+
+
+def test_the_next_attempt_sends_a_picture_whose_row_alone_arrived(tmp_path: Path) -> None:
+    """A client sends pictures apart from their rows: one that is killed in between leaves a row without."""
+    run, board = jobs.storage(tmp_path), Board()
+    run.write("s/grid.png", png())
+    first = Life(run, online(run, board)[0])
+    first.train(3)
+    first.sample("s", ["grid"])
+    first.end()
+    assert list(board.files.values()) == [png()]
+    whole = dict(board.files)
+    board.files.clear()
+    Life(run, online(run, board)[0], attempt=2, start=3).end()
+    assert board.files == whole
 
 
 def test_one_away_at_the_start_is_sent_all_when_it_comes(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import told_sweeps
+import wandb_server
 from lehr.cli import app, publishing, trials
 from lehr.errors import LehrError
-from lehr.tracking import summary, wandb
+from lehr.tracking import summary
 from wandb_server import WandbServer
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -21,15 +22,8 @@ WANDB = "tracking.wandb={project: lehr, mode: online, tags: [a]}"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    with WandbServer() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        yield server
-        wandb.end_service()
-        assert server.errors == []
+    with wandb_server.serving(monkeypatch, tmp_path) as found:
+        yield found
 
 
 def told(storage: Path, *sets: str, run_id: str) -> trials.Found:

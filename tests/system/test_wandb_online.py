@@ -23,12 +23,13 @@ import PIL.Image
 import pytest
 
 import jobs
+import wandb_server
 from lehr import status
 from lehr.journal import Journal
 from lehr.plan import Plan
 from lehr.store import Store
 from lehr.tracking import place as places
-from lehr.tracking import replay, wandb
+from lehr.tracking import replay, sending, wandb
 from lehr.tracking.online import Limits, Online
 from lehr.tracking.sync import sync
 from wandb_server import KEY, Run, WandbServer
@@ -36,9 +37,7 @@ from wandb_server import KEY, Run, WandbServer
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 WANDB = "tracking.wandb={project: lehr, mode: online, tags: [a, b], notes: why}"
-SEND_S = (
-    1.0  # between two sendings of W&B's client, whose own 15 s these tests would wait for again and again
-)
+SEND_S = 1.0  # between two sendings of W&B's client: these tests would wait for its own 15 s again and again
 SENDING = "WANDB__FILE_STREAM_TRANSMIT_INTERVAL"
 # At its own rate a client is stalled after more than 15 s.
 QUICK = Limits(init_s=3.0, finish_s=3.0, answer_s=2.0, retry_s=(0.2, 1.0), check_s=0.5, stalled_s=25.0)
@@ -46,16 +45,9 @@ QUICK = Limits(init_s=3.0, finish_s=3.0, answer_s=2.0, retry_s=(0.2, 1.0), check
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    with WandbServer() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv(SENDING, str(SEND_S))
-        yield server
-        wandb.end_service()
-        assert server.errors == []
+    monkeypatch.setenv(SENDING, str(SEND_S))
+    with wandb_server.serving(monkeypatch, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -137,7 +129,8 @@ def wanted(run: Store) -> list[dict[str, Any]]:
     rows = list(replay.rows(replay.entries(run)))
     files = {
         row.number: {
-            name: {"path": wandb.picture_file(row, name, run.read(key))} for name, key in row.pictures.items()
+            name: {"path": sending.picture_file(row, name, run.read(key))}
+            for name, key in row.pictures.items()
         }
         for row in rows
     }
@@ -170,7 +163,7 @@ def check(server: WandbServer, run: Store) -> Run:
     for row in replay.rows(replay.entries(run)):
         for name, key in row.pictures.items():
             data = run.read(key)
-            assert sent.files[wandb.picture_file(row, name, data)] == data
+            assert sent.files[sending.picture_file(row, name, data)] == data
     return sent
 
 
@@ -287,9 +280,8 @@ for _ in range(1000):
 
 
 def test_a_dead_rank_0_and_its_next_attempt(
-    server: WandbServer, run: Store, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: WandbServer, run: Store, plan: Plan, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv(SENDING)  # a picture whose row was sent a moment before the kill may be lost
     tests = str(Path(__file__).parents[1])
     program = PROGRAM.format(tests=tests, folder=str(tmp_path / "runs"))
     process = subprocess.Popen([sys.executable, "-c", program])

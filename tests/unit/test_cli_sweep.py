@@ -397,6 +397,18 @@ def test_the_best_is_written_as_a_whole_job(lehr: Lehr, tmp_path: Path) -> None:
     assert lehr(*ask, "--force")[0] == 0
 
 
+def test_what_a_trial_has_for_the_sweeps_sake_is_not_in_the_best_job(lehr: Lehr, tmp_path: Path) -> None:
+    """A trial of a population keeps all its checkpoints for others to copy."""
+    history = told(tmp_path, *told_sweeps.PBT, run_id="pop")
+    wanted = told_sweeps.program(*told_sweeps.PBT, run_id="pop", storage=tmp_path)
+    trial = wanted.plan(history.trials[1].last.start).spec
+    assert trial.checkpoint.keep_last > wanted.spec.checkpoint.keep_last
+    made = tmp_path / "best.yaml"
+    code, _, err = lehr("sweep", "best", "pop", "--storage", str(tmp_path), "--write", str(made))
+    assert code == 0, err
+    assert spec.load(str(made)).checkpoint == wanted.spec.checkpoint
+
+
 def test_the_best_of_a_population_is_the_segment_that_was_best(lehr: Lehr, tmp_path: Path) -> None:
     told(tmp_path, *told_sweeps.PBT, run_id="pop")
     made = tmp_path / "best.yaml"

@@ -580,7 +580,7 @@ def test_copy_waits_for_the_checkpoint_whose_value_was_told(
     assert copied == ["none left"], "it looked until the step was there, and no longer"
 
 
-def test_setting_that_is_no_job_ends_as_failed(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_that_is_no_job_is_a_result(storage: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     our, paper = desk(storage)
 
     def refuse(program: Program, start: Start) -> Plan:
@@ -591,4 +591,24 @@ def test_setting_that_is_no_job_ends_as_failed(storage: Store, monkeypatch: pyte
     assert start is not None
     assert our.begin(start) is None
     assert [event["event"] for event in paper.events] == ["trial", "ended"]
+    assert paper.events[-1]["outcome"] == "diverged", "an error would be taken up again by each launch"
     assert "cannot be divided" in paper.events[-1]["message"]
+    assert our.leave == ""
+    following = our.next()
+    assert following is not None
+    assert following.trial == 2
+
+
+def test_table_that_cannot_be_drawn_leaves_nobody_deaf(storage: Store) -> None:
+    from lehr.fence import Fence
+
+    our, _ = desk(storage)
+
+    def watch(view: View) -> None:
+        raise ValueError("no such colour")
+
+    attempt = journal.claim_attempt(storage.below("lenet"))
+    fence = Fence(storage.below("lenet"), attempt)
+    with keeper.Keeper(our, storage, attempt, fence, watch=watch, wish=lambda: "asked"):
+        assert our.leave == "asked"
+        assert status.read(storage.below("lenet")) is not None

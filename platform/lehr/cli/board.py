@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lehr.cli import columns
+from lehr.cli import columns, progress
 from lehr.cli.progress import clock
 from lehr.cli.stored import NOTHING
 from lehr.sweep import results
@@ -90,8 +88,6 @@ class Look:
 class Board:
     """Shows one sweep while it is driven. A context manager.
 
-    It writes to a copy of standard error, so that it can speak while the descriptor leads into a log.
-
     Args:
         program: the sweep.
         folder: of the sweep.
@@ -106,10 +102,7 @@ class Board:
         self._known: dict[int, str] | None = None  # states that were said, by trial
 
     def __enter__(self) -> Board:
-        from rich.console import Console
-
-        self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
-        self._console: Console = Console(file=self._file, highlight=False, soft_wrap=True)
+        self._console: Console = progress.console()
         search, name = self._program.search, self._program.run_id
         scheduler = "" if search.scheduler == "none" else f" with {search.scheduler}"
         self.say(f"{name}: sweep of {self._program.trials} trials, {search.algorithm}{scheduler}, "
@@ -124,7 +117,7 @@ class Board:
 
     def __exit__(self, *error: object) -> None:
         self._stop()
-        self._file.close()
+        self._console.file.close()
 
     def say(self, text: str) -> None:
         """Print something above the table, at once."""
@@ -224,18 +217,11 @@ def _line(program: Program, trial: Trial, view: View, places: dict[int, int]) ->
     state = "running" if live is not None else last.outcome or "to go on"
     varies = tuple(words(given[path]) if path in given else NOTHING for path in program.search.space)
     best = None if trial.diverged else trial.best(program.search.mode)
-    where = f"on {live.host}" if live is not None and live.host else _why(trial)
+    where = f"on {live.host}" if live is not None and live.host else results.why(trial.last, LONGEST)
     order = 0 if live is not None else 2 if trial.diverged else 1
     rank = (order, float(places.get(trial.number, len(places))) if order else 0.0, trial.number)
     return Line(trial.number, varies, f"{at}/{steps}", _told(results.last_value(trial)), _told(best), state,
                 where, rank)  # fmt: skip
-
-
-def _why(trial: Trial) -> str:
-    last = trial.last.reports[-1] if trial.last.reports else None
-    said = trial.last.message or (last.reason if last and last.verdict != "continue" else "")
-    first = (said.splitlines() or [""])[0]
-    return first if len(first) <= LONGEST else f"{first[: LONGEST - 3]}..."
 
 
 def _told(value: float | None) -> str:

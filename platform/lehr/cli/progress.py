@@ -27,11 +27,16 @@ LINE_S = 10.0  # between lines where there is no terminal
 MAIN = ("train/", "validation/")  # metrics shown: what the objective says of itself
 
 
-class Terminal:
-    """Shows one run from before its start to after its end. A context manager.
+def console() -> Console:
+    """A console on a copy of standard error, so that it can speak while the descriptor leads into a log."""
+    from rich.console import Console
 
-    It writes to a copy of standard error, so that it can speak while the descriptor leads into a log.
-    """
+    file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+    return Console(file=file, highlight=False, soft_wrap=True)
+
+
+class Terminal:
+    """Shows one run from before its start to after its end. A context manager."""
 
     def __init__(self, plan: Plan, run: Store) -> None:
         self._plan, self._run = plan, run
@@ -42,15 +47,12 @@ class Terminal:
         self._period_s = LOOK_S if run.local_path("status.json") is not None else LOOK_FAR_S
 
     def __enter__(self) -> Terminal:
-        from rich.console import Console
-
-        self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
-        self._console: Console = Console(file=self._file, highlight=False, soft_wrap=True)
+        self._console: Console = console()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop()
-        self._file.close()
+        self._console.file.close()
 
     def say(self, text: str) -> None:
         """Print something above the view, at once."""

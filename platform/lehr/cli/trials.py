@@ -152,7 +152,7 @@ def _table(found: Found, top: int | None) -> Iterator[str]:
     shown = order(found)[:top]
     if not shown:
         return
-    rows = [(*cells(found, trial), why(trial.last)) for trial in shown]
+    rows = [(*cells(found, trial), results.why(trial.last, LONGEST)) for trial in shown]
     yield "trials, the best first" + (f" ({len(shown)} of {len(found.history.trials)})" if top else "")
     yield from columns.aligned([(*heading(found), "why"), *rows], indent="  ")
 
@@ -179,14 +179,6 @@ def state(found: Found, trial: Trial) -> str:
     if trial.last.outcome is None:
         return "running" if stored.is_alive(found.run) else "to go on"
     return trial.last.outcome
-
-
-def why(segment: Segment) -> str:
-    """Why it ended, in a line."""
-    last = segment.reports[-1] if segment.reports else None
-    said = segment.message or (last.reason if last and last.verdict != "continue" else "")
-    first = (said.splitlines() or [""])[0]
-    return first if len(first) <= LONGEST else f"{first[: LONGEST - 3]}..."
 
 
 def _number(value: float | None) -> str:

@@ -59,9 +59,9 @@ def _job(found: Found) -> Spec:
 
     sweep = placed(found)
     made = found.program.plan(segment(found).start).spec
-    return made.model_copy(
-        update={"name": f"{found.run.name}-best", "tracking": sweep.tracking, "storage": sweep.storage}
-    )
+    # What a trial has otherwise for the sweep's sake is the job's own again.
+    own = {"tracking": sweep.tracking, "checkpoint": sweep.checkpoint, "storage": sweep.storage}
+    return made.model_copy(update={"name": f"{found.run.name}-best", **own})
 
 
 def lines(found: Found, written: str | None) -> Iterator[str]:

@@ -24,7 +24,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lehr.checkpoint import copying
-from lehr.errors import DivergenceError, LaunchError, LehrError, StorageError, Superseded, UserError, letter
+from lehr.errors import (
+    DivergenceError,
+    LaunchError,
+    LehrError,
+    SpecError,
+    StorageError,
+    Superseded,
+    UserError,
+    letter,
+)
 from lehr.launch import admission
 from lehr.launch.diary import Heard
 from lehr.plan import Plan
@@ -44,7 +53,7 @@ COMMIT_S, LOOK_S = 60.0, 0.2  # for a checkpoint that is being made, and between
 IN_A_ROW = 3  # segments that fail one after another, none between them that does not: the next would, too
 
 
-class Diary(Protocol):
+class Pages(Protocol):
     """What `lehr.journal.Journal` is to the desk."""
 
     def event(self, event: str, step: int | None = None, **fields: object) -> Entry: ...
@@ -107,7 +116,7 @@ class Desk:
     """
 
     def __init__(
-        self, program: Program, course: Course, journal: Diary, trials: Store,
+        self, program: Program, course: Course, journal: Pages, trials: Store,
         *, now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.program, self.slots, self.waiting = program, 0, ""
@@ -160,9 +169,10 @@ class Desk:
         """
         try:
             plan = self.program.plan(start)
-        except LehrError as error:  # inside the space, but no job: not every pair of values was tried
+        except SpecError as error:  # inside the space, but no job: of large spaces not every pair was tried
+            # That is a result, as a divergence is: an error would be taken up again by each launch.
             self._take_place(start, steps=1)
-            self.ended(start, error)
+            self.ended(start, DivergenceError(f"no job has these values: {error}"))
             return None
         self._take_place(start, steps=plan.steps)
         try:

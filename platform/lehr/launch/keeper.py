@@ -58,12 +58,13 @@ class Keeper:
         self._listen_s = BEAT_S if self._folder.local_path(stopping.KEY) is not None else LISTEN_S
         now = time.monotonic()
         self._due = {"listen": now, "status": now, "results": now + RESULTS_S}
+        self._has_complained = False
         self._rows = -1  # events that the results tell of
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lehr-keeper", daemon=True)
 
     def __enter__(self) -> Keeper:
-        self._beat("starting")
+        self._try("starting")
         self._thread.start()
         return self
 
@@ -72,25 +73,29 @@ class Keeper:
         self._thread.join(CLOSE_S)  # a call to the store that hangs stays behind
 
     def _run(self) -> None:
-        has_complained = False
         while not self._end.wait(BEAT_S):
-            try:
-                self._beat("running")
-            except Exception as error:  # a table that cannot be drawn must not make the sweep deaf to Ctrl-C
-                if not has_complained:
-                    print(f"lehr: what is told of the sweep fails: {error!r}", file=sys.stderr, flush=True)
-                has_complained = True
+            self._try("running")
+
+    def _try(self, word: str) -> None:
+        """A beat; what cannot be shown or written down must not make the sweep deaf to Ctrl-C."""
+        try:
+            self._beat(word)
+        except Exception as error:
+            if not self._has_complained:
+                print(f"lehr: what is told of the sweep fails: {error!r}", file=sys.stderr, flush=True)
+            self._has_complained = True
 
     def _beat(self, word: str) -> None:
+        self._hear()  # before anything that may fail
         view = self._desk.view()
-        self._watch(view)
-        self._hear()
         # What storage does not take now, it may take at the next beat.
         with contextlib.suppress(StorageError):
             self._check()
             if self._is_due("status", STATUS_S):
                 self.tell("queued" if view.waiting and not view.running else word, view, view.waiting)
-            if self._is_due("results", RESULTS_S):
+        self._watch(view)
+        with contextlib.suppress(StorageError):
+            if not self._desk.lost and self._is_due("results", RESULTS_S):
                 self.write_results(view.history)
 
     def _is_due(self, what: str, period_s: float) -> bool:

@@ -21,7 +21,7 @@ from lehr.launch.floor import Floor
 from lehr.launch.room import Room
 from lehr.plan import Plan
 from lehr.store import Store
-from lehr.sweep import records, space
+from lehr.sweep import records
 
 if TYPE_CHECKING:
     from lehr.launch.desk import Desk
@@ -59,7 +59,7 @@ def run(desk: Desk, program: Program, storage: Store, *, address: str | None = N
         LaunchError: the cluster cannot be reached, or never has room for a trial.
     """
     admission.visible(storage)
-    plan = largest(program)
+    plan = program.base()  # what trials need does not vary
     slots = _own_slots(program, plan)
     _prepare(plan, address)
     with embedded.cluster(plan, address, trials=slots, loads="lehr.launch.asking") as there:
@@ -99,14 +99,6 @@ def _prepare(plan: Plan, address: str | None) -> None:
     embedded.prepare(address)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-
-
-def largest(program: Program) -> Plan:
-    """The plan of a trial that needs most room: all are alike unless the strategy varies."""
-    if not any(path.startswith("strategy") for path in program.search.space):
-        return program.base()
-    starts = (records.Start(1, 1, program.run_id, corner) for corner in space.corners(program.search.space))
-    return max(map(program.plan, starts), key=lambda plan: plan.workers * plan.spec.strategy.cpus_per_worker)
 
 
 def _own_slots(program: Program, plan: Plan) -> int:

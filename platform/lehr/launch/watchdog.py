@@ -29,6 +29,7 @@ from lehr.vitals import OURS
 ASK_S = 2.0  # between two questions
 # From the stacks to the end of the attempt: as long as logs and journals in object stores take to be sent.
 GRACE_S = 8.0
+ROUSE_S = 30.0  # for a host to start the process that looks after a silent one: long on a busy host
 DUMP = signal.SIGUSR2
 DUMP_S = 0.3  # that a process has for it
 SAME_S = 2.0  # by which two readings of when a process began may differ: a host's clock is set now and then
@@ -125,7 +126,7 @@ class Watchdog(WorkerGroupCallback, ControllerCallback):
             place = NodeAffinitySchedulingStrategy(there.node_id, soft=False)
             task = ray.remote(num_cpus=0, max_retries=0)(rouse)
             asked[rank] = task.options(scheduling_strategy=place).remote(there.pid, _known(self._born[rank]))
-        done = _ready(list(asked.values()), GRACE_S)
+        done = _ready(list(asked.values()), ROUSE_S)
         return [f"rank {rank}: {_seen(answer, is_done=answer in done)}" for rank, answer in asked.items()]
 
 

@@ -96,6 +96,14 @@ def best_segment(trial: Trial, mode: str) -> Segment:
     return having[0] if having else trial.last
 
 
+def why(segment: Segment, longest: int) -> str:
+    """Why it ended, in a line of at most so many letters."""
+    last = segment.reports[-1] if segment.reports else None
+    said = segment.message or (last.reason if last and last.verdict != "continue" else "")
+    first = (said.splitlines() or [""])[0]
+    return first if len(first) <= longest else f"{first[: longest - 3]}..."
+
+
 def parquet(found: Sequence[Row], space: Mapping[str, Range]) -> bytes:
     """The rows as a Parquet file. Its columns and their types are the same however few rows there are."""
     import pyarrow

@@ -20,7 +20,7 @@ from lehr.journal import Entry
 from lehr.plan import Plan
 from lehr.store import Store
 from lehr.tracking import replay
-from lehr.tracking.sending import Refused, Sender, Unsent
+from lehr.tracking.sending import Files, Refused, Sender, Unsent, lacking
 from lehr.tracking.sending import Session as Rows
 
 Tell = Callable[[str], object]
@@ -55,7 +55,7 @@ class Limits:
     waiting: int = 10_000
 
 
-class Server(Protocol):
+class Server(Files, Protocol):
     """What is asked beside what is being sent."""
 
     def rows(self) -> int: ...
@@ -164,14 +164,23 @@ class Online:
             self._there, self._exact = session.rows, False
             known = session.server().checkpoints() if session.rows else set()
             sender = Sender(self._run, session, known)
-            for entry in replay.entries(self._run, until=self._attempt):
+            entries = list(replay.entries(self._run, until=self._attempt))
+            for entry in entries:
                 sender.take(entry)
+            self._complete(session, entries)
             self._recover()
             self._follow(session, sender)
             self._ending = True
             self._finish(session, sender)
         finally:
             session.close()
+
+    def _complete(self, session: Session, entries: list[Entry]) -> None:
+        """Send pictures whose rows were there before and whose files were not: their sender was killed."""
+        server = session.server()
+        before = (row for row in replay.rows(entries) if row.number < session.rows)
+        missing = lacking(self._run, before, server)
+        server.upload((name, self._run.read(key)) for name, key in missing.items())
 
     def _alone(self) -> None:
         """Raise Superseded if a later attempt has begun: it sends what there is to send."""

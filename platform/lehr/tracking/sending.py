@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +32,13 @@ class Session(Protocol):
     def row(self, row: Row, pictures: dict[str, bytes]) -> None: ...
     def configure(self, told: dict[str, Any]) -> None: ...
     def checkpoint(self, url: str, metadata: dict[str, Any]) -> None: ...
+
+
+class Files(Protocol):
+    """What W&B says of a run's files."""
+
+    def files(self) -> set[str]: ...
+    def upload(self, files: Iterable[tuple[str, bytes]]) -> None: ...
 
 
 class Sender:
@@ -95,6 +104,36 @@ def pictures(run: Store, row: Row) -> dict[str, bytes]:
             found[name] = run.read(where)
         except KeyMissing:
             continue
+    return found
+
+
+def picture_file(row: Row, name: str, png: bytes) -> str:
+    """The file that W&B's client makes of a picture, among the files of W&B's run."""
+    return f"{_stem(row, name)}{hashlib.sha256(png).hexdigest()[:20]}.png"
+
+
+def _stem(row: Row, name: str) -> str:
+    return f"media/images/{name}_{row.number}_"
+
+
+def lacking(run: Store, rows: Iterable[Row], server: Files) -> dict[str, str]:
+    """Pictures whose files W&B lacks: their keys in the run's folder, by W&B's name.
+
+    W&B's client sends pictures apart from their rows and some seconds later, so one that was killed may have
+    sent the rows alone. Only pictures that are missing are read.
+
+    Args:
+        run: the run's folder.
+        rows: that W&B has.
+        server: of W&B's run.
+    """
+    having = [row for row in rows if row.pictures]
+    there = {file.rpartition("_")[0] + "_" for file in (server.files() if having else ())}
+    missing = ((row, name) for row in having for name in row.pictures if _stem(row, name) not in there)
+    found = {}
+    for row, name in missing:
+        with contextlib.suppress(KeyMissing):  # no longer kept
+            found[picture_file(row, name, run.read(row.pictures[name]))] = row.pictures[name]
     return found
 
 

@@ -20,7 +20,7 @@ from lehr.tracking import replay, wandb
 from lehr.tracking.online import arrived
 from lehr.tracking.place import Place
 from lehr.tracking.replay import Row
-from lehr.tracking.sending import Sender, Unsent, manifest, pictures
+from lehr.tracking.sending import Sender, Unsent, lacking, manifest
 
 INIT_S, ANSWER_S, ARRIVE_S = 60.0, 30.0, 30.0
 PAUSE_S = 3.0  # before the second try
@@ -98,7 +98,7 @@ def _sync(run: Store, plan: Plan, place: Place, secret: str, entries: list[Entry
         server = wandb.Server(place, secret, ANSWER_S)  # the one before ended with the session
         if (there := arrived(server, len(rows), ARRIVE_S)) < len(rows):
             raise Unsent(f"W&B has {there:,} of {len(rows):,} rows; sync it again later")
-        missing = replace(missing, files=_files(run, rows, server))
+        missing = replace(missing, files=lacking(run, rows, server))
     server.upload((name, run.read(key)) for name, key in missing.files.items())
     return Synced(place, len(rows), missing.had, missing.rows, len(missing.files), len(missing.checkpoints))
 
@@ -133,21 +133,9 @@ def _missing(run: Store, rows: list[Row], entries: list[Entry], server: wandb.Se
     known = frozenset(server.checkpoints()) if had else frozenset()
     told = {entry["checkpoint"] for entry in entries if entry["type"] == "event"
             and entry["event"] == "checkpoint" and "checkpoint" in entry}  # fmt: skip
-    lacking = tuple(name for name in sorted(told - known) if manifest(run, name) is not None)
-    files = _files(run, rows[:had], server) if had else {}
-    return Missing(had, max(0, len(rows) - had), files, lacking, known)
-
-
-def _files(run: Store, rows: list[Row], server: wandb.Server) -> dict[str, str]:
-    """Pictures whose rows W&B has and whose files it lacks."""
-    wanted = {
-        wandb.picture_file(row, name, png): row.pictures[name]
-        for row in rows
-        if row.pictures
-        for name, png in pictures(run, row).items()
-    }
-    there = server.files() if wanted else set()
-    return {name: key for name, key in wanted.items() if name not in there}
+    unknown = tuple(name for name in sorted(told - known) if manifest(run, name) is not None)
+    files = lacking(run, rows[:had], server) if had else {}
+    return Missing(had, max(0, len(rows) - had), files, unknown, known)
 
 
 def _send(run: Store, plan: Plan, place: Place, secret: str, what: tuple[list[Entry], Missing]) -> None:

@@ -38,6 +38,7 @@ from lehr.tracking.sending import Refused, Sender, Unsent
 FOLDER = places.BEFORE
 OFFLINE_S = 20.0  # that beginning and ending an offline run may take, each
 END_S = 3.0  # that W&B's own process gets to end
+PAGE = 500  # files of one answer
 _SERVICE = "wandb-core"  # the process that W&B's client starts
 _REFUSAL = re.compile(
     r"(error|HTTP|status)[ :]+(401|403)\b|PERMISSION_ERROR|not logged in|[Pp]ermission denied"
@@ -116,11 +117,6 @@ def _log(run: Any, row: Row, pictures: dict[str, bytes], folder: str) -> None:
             file.write_bytes(png)
             values[name] = wandb.Image(str(file))
         run.log(values, step=row.number, commit=True)
-
-
-def picture_file(row: Row, name: str, png: bytes) -> str:
-    """The file that W&B's client makes of a picture, among the files of W&B's run."""
-    return f"media/images/{name}_{row.number}_{hashlib.sha256(png).hexdigest()[:20]}.png"
 
 
 def collection(place: Place) -> str:
@@ -307,7 +303,7 @@ class Server:
         """Names of the run's files."""
         found = self._run()
         with _translated():
-            return {file.name for file in found.files()} if found is not None else set()
+            return {file.name for file in found.files(per_page=PAGE)} if found is not None else set()
 
     def upload(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Add files to the run."""
