@@ -134,6 +134,7 @@ class Site:
     def back(self, host: Host) -> None:
         """A host that was killed or cut off for good comes back."""
         self.cluster.clear(host)
+        self.cluster.miss(host)
         if not host.alive:
             host.revive()
         host.mend()

@@ -170,7 +170,7 @@ class World:
         """Launch after launch, until the sweep is finished."""
         for _ in range(1000):
             self.launch()
-            if self.course().finished:
+            if self.course().finished and not self.course().unsaid():
                 return
         raise AssertionError("the sweep does not end")
 
@@ -178,6 +178,8 @@ class World:
         """One life of a driver."""
         self.launches += 1
         course, running = self.course(), dict[str, Start]()
+        for start in course.unsaid():
+            self._write(course.end(start, "stopped", at=self.runs[start.run].at))
         slots = self._draw.randint(1, 5)
         for _ in range(TURNS):
             if self._happens("kill"):

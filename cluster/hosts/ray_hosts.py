@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,17 @@ class Cluster:
 
     def wait(self, count: int, *, timeout_s: float = START_S) -> None:
         """Wait until Ray counts so many hosts as alive."""
+        self._until(lambda alive: len(alive) == count, f"{count} hosts should be alive", timeout_s)
+
+    def miss(self, host: Host, *, timeout_s: float = START_S) -> None:
+        """Wait until Ray no longer counts a host as alive: one that joined before would be there twice."""
+        self._until(lambda alive: host.address not in alive, f"{host.name} should be dead", timeout_s)
+
+    def _until(self, wanted: Callable[[Collection[str]], bool], words: str, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s
-        while len(found := self.alive()) != count:
+        while not wanted(found := self.alive()):
             if time.monotonic() > until:
-                raise RuntimeError(f"{count} hosts should be alive, and these are: {sorted(found)}")
+                raise RuntimeError(f"{words}, and these are alive: {sorted(found)}")
             time.sleep(0.5)
 
 

@@ -200,8 +200,8 @@ def test_job_that_can_never_be_placed_says_so(site: Site) -> None:
     print(f"said after {took_s:.1f} s")
     told = said.stdout + said.stderr
     assert said.returncode == 1, told
-    assert "8 workers of 1 CPU and 1 GPU need more than this cluster ever has" in told
-    assert "h1: 0 CPUs and 0 GPUs; h2, h3: 1 CPU and 0 GPUs each" in told
+    assert "8 workers of 1 CPU and 1 GPU need more than this cluster ever has" in told, told
+    assert "h1: 0 CPUs and 0 GPUs; h2, h3: 1 CPU and 0 GPUs each" in told, told
     assert took_s < TOLD_S
 
 

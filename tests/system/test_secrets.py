@@ -171,10 +171,18 @@ def watched(process: subprocess.Popen[bytes], place: Place, texts: dict[str, byt
         if found and time.monotonic() > ask:
             address = found[1].decode()
             command = [sys.executable, "-c", ASK_RAY, address]
-            told = subprocess.run(command, capture_output=True, env=dict(place.environment), timeout=60)
-            texts[f"Ray's jobs and keys, at {time.monotonic()}"] = told.stdout + told.stderr
+            texts[f"Ray's jobs and keys, at {time.monotonic()}"] = asked(command, place)
             ask = time.monotonic() + 5.0
         time.sleep(0.5)
+
+
+def asked(command: list[str], place: Place) -> bytes:
+    """What a program says, as far as it comes: it may ask a server that ends at this moment."""
+    try:
+        done = subprocess.run(command, capture_output=True, env=dict(place.environment), timeout=20)
+    except subprocess.TimeoutExpired as late:
+        return (late.stdout or b"") + (late.stderr or b"")
+    return done.stdout + done.stderr
 
 
 def run(place: Place, *arguments: str) -> tuple[int, dict[str, bytes]]:

@@ -208,6 +208,25 @@ def test_parameters_do_not_depend_on_interruptions(storage: Store, segments: typ
     assert steps == [2, 4, 6, 8, 10] * 6, "no value is told twice"
 
 
+def test_end_that_a_driver_did_not_live_to_say_is_said_by_the_next(storage: Store) -> None:
+    """A verdict is in the journal, and no end."""
+    asha = program("search.scheduler=asha", "search.trials=12")
+    sweeps.run(asha, storage, local=True)
+    folder = storage.below("lenet")
+    lines = folder.read(journal.key(1)).splitlines(keepends=True)
+    cut = next(
+        number for number, line in enumerate(lines, start=1) if json.loads(line).get("verdict") == "stop"
+    )
+    folder.write(journal.key(1), b"".join(lines[:cut]))
+    unsaid = json.loads(lines[cut - 1])
+    assert sweeps.run(asha, storage, local=True).over == 12
+    ends = [entry for entry in journal.read(folder) if entry.get("event") == "ended"]
+    assert sorted(entry["trial"] for entry in ends) == list(range(1, 13))
+    [end] = [entry for entry in ends if entry["trial"] == unsaid["trial"]]
+    assert (end["outcome"], end["at"], end["value"]) == ("stopped", unsaid["at"], unsaid["value"])
+    assert history(storage).trials[unsaid["trial"]].last.message == unsaid["reason"]
+
+
 def test_asha_stops_bad_trials_and_the_best_survives(storage: Store) -> None:
     result = sweeps.run(program("search.scheduler=asha", "search.trials=12"), storage, local=True)
     assert result.over == 12

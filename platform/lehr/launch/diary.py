@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lehr import journal
+from lehr.errors import StorageError
 from lehr.store import Store, growing
 
 
@@ -85,12 +86,13 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def trained_s(run: Store) -> float:
     """Seconds that a run has trained, in all its attempts: what was done twice counts twice.
 
-    The time between two entries has everything in it that came between, such as validations.
-
-    Raises:
-        StorageError: its journal cannot be read.
+    The time between two entries has everything in it that came between, such as validations. 0 while the
+    journal cannot be read: an end is said all the same.
     """
-    return sum(_life_s(entries) for entries in journal.lives(run))
+    try:
+        return sum(_life_s(entries) for entries in journal.lives(run))
+    except StorageError:
+        return 0.0
 
 
 def _life_s(entries: Iterable[journal.Entry]) -> float:

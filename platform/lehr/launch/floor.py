@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lehr.errors import StorageError
 from lehr.launch import diary, failure
 from lehr.launch.diary import Heard
 from lehr.launch.failure import Failure
@@ -142,7 +141,7 @@ class Floor:
         if place.raises:
             place.raises = False
             if place.word != "continue":  # its process had heard of it, and the next one would not
-                self._cut(place, self._trained_s(run))
+                self._cut(place, diary.trained_s(self._trials.below(run)))
                 return
         elif not self._died(place, why):
             return
@@ -159,7 +158,7 @@ class Floor:
         place.failures += 1
         died = Failure("Died", f"its process ended: {why}", host=place.host)
         if place.word != "continue" or place.failures > self._most:
-            self._give_up(place, died, self._trained_s(place.start.run))
+            self._give_up(place, died, diary.trained_s(self._trials.below(place.start.run)))
             return False
         self._say(f"trial {place.start.trial}: {died.message}; it is started again")
         return True
@@ -197,7 +196,7 @@ class Floor:
 
     def cut(self, run: str) -> None:
         """A segment that was to end is ended without its word."""
-        self._cut(self.places[run], self._trained_s(run))
+        self._cut(self.places[run], diary.trained_s(self._trials.below(run)))
 
     def _cut(self, place: Place, train_s: float) -> None:
         from lehr.worker.outcome import Outcome
@@ -207,9 +206,3 @@ class Floor:
     def _over(self, place: Place, end: Any, train_s: float) -> None:
         del self.places[place.start.run]
         self._desk.ended(place.start, end, train_s=train_s)
-
-    def _trained_s(self, run: str) -> float:
-        try:
-            return diary.trained_s(self._trials.below(run))
-        except StorageError:
-            return 0.0

@@ -229,13 +229,13 @@ def _many(most: int) -> str:
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Hosts that have the same, named while they are few."""
+    """Hosts that have the same, named while they are few; by name, for Ray tells them in any order."""
     groups: dict[str, list[str]] = {}
-    for name, text in pairs:
+    for name, text in sorted(pairs):
         groups.setdefault(text, []).append(name)
     lines = []
     for text, names in groups.items():
-        called = ", ".join(sorted(names)) if len(names) <= _NAMED else f"{len(names)} hosts"
+        called = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} hosts"
         lines.append(f"{called}: {text}{' each' if len(names) > 1 else ''}")
     return lines
 

@@ -19,7 +19,7 @@ from lehr import journal
 from lehr.errors import LaunchError, letter
 from lehr.fence import Fence, Fenced
 from lehr.journal import Journal
-from lehr.launch import admission, entrance, stopping
+from lehr.launch import admission, diary, entrance, stopping
 from lehr.launch.desk import Desk, Live, View
 from lehr.launch.entrance import Before
 from lehr.launch.keeper import ASKED, Keeper
@@ -123,6 +123,11 @@ class _Launch:
         self._journal.start(self._course.over, sealed=sealed, trials=self._program.trials, spent_s=spent_s)
         for event in self._before.news:
             self._journal.event(**event)
+        for start in self._course.unsaid():
+            segment = self._course.history.segment(start.trial, start.run)
+            train_s = round(diary.trained_s(self._trials.below(start.run)), 3)
+            end = self._course.end(start, "stopped", at=segment.at, value=segment.value, train_s=train_s)
+            self._journal.event(**end)
 
     def run(
         self, address: str | None, *, local: bool, watch: Callable[[View], None], asked: Callable[[], bool]

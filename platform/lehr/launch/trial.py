@@ -179,10 +179,7 @@ class Piece:
     @property
     def train_s(self) -> float:
         """Seconds of training in all attempts at this run, as its journal tells."""
-        try:
-            return trained_s(self._run)
-        except StorageError:
-            return 0.0
+        return trained_s(self._run)
 
     # --- what it is asked -------------------------------------------------------------------------
 

@@ -238,6 +238,11 @@ class Course:
             self._judge.give_up(start)
         return entry
 
+    def unsaid(self) -> list[Start]:
+        """Segments that have their verdict and whose driver died before it said that they had ended."""
+        segments = (one for trial in self.history.trials.values() for one in trial.segments)
+        return [one.start for one in segments if one.outcome in records.FINAL and not one.has_ended]
+
     def _goes_on(self, trial: int) -> bool:
         """Whether a trial that diverges now becomes a copy of another."""
         before = self.history.trials[trial].segments[-DIVERGED_IN_A_ROW:-1]

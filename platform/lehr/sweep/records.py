@@ -13,7 +13,8 @@ A sweep's folder has a journal like a run's. Its events, in the order in which t
 A trial has one segment, whose run is `<sweep>-0007`; in population-based training further ones, each the copy
 of another trial's state under changed parameters: `<sweep>-0007-2`. What an event says is never changed by
 a later one: the state of a sweep is the fold of its events (`History.apply`), before and after a restart.
-So a report whose verdict is stop or copy is the segment's end, even if the driver dies before it says so.
+So a report whose verdict is stop or copy is the segment's end, even if the driver dies before it says so;
+the next launch says it then.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Segment:
     message: str = ""
     train_s: float = 0.0  # its own training, over all launches
     wall_s: float = 0.0  # the time that it held its place, over all launches
+    has_ended: bool = False  # somebody said so; a driver may die between a verdict and the end
 
     @property
     def value(self) -> float | None:
@@ -199,6 +201,7 @@ class History:
         known = {segment.start.run: segment for segment in trial.segments}
         if start.run in known:  # taken up again
             known[start.run].outcome, known[start.run].message = None, ""
+            known[start.run].has_ended = False
         else:
             trial.segments.append(Segment(start, entry["steps"]))
 
@@ -214,6 +217,7 @@ class History:
     def _ended(self, entry: Mapping[str, Any]) -> None:
         segment = self.segment(entry["trial"], entry["run"])
         segment.outcome, segment.again = entry["outcome"], entry.get("again", False)
+        segment.has_ended = True
         segment.message = entry.get("message", "") or segment.message
         segment.at = max(segment.at, entry["at"])
         segment.train_s += entry.get("train_s", 0.0)
