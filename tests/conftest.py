@@ -24,7 +24,7 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["LEHR_HOSTS"] = f"{first}-{first + 49}"
 
 # What failed in a helper is said as it is of a test.
-pytest.register_assert_rewrite("jobs", "ray_hosts", "ray_sweeps", "sites", "told_sweeps", "wandb_server")
+pytest.register_assert_rewrite("jobs", "learning", "machines", "ray_sweeps", "sites", "told_sweeps", "wandb_server")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
 
@@ -34,10 +34,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Files of tests/system that take minutes, the longest first. One that is missing here comes after them.
 LONGEST = (
     "test_hosts_failures", "test_sweep_kills", "test_sweep_finds", "test_elastic", "test_kills",
+    "test_exact_kinds",
     "test_wandb_online", "test_watchdog", "test_failures", "test_sweep_local", "test_sweep_workers",
     "test_sweep_hosts", "test_secrets", "test_exactness", "test_worker", "test_frozen",
     "test_storage_faults", "test_commit_kills", "test_chaos", "test_urls", "test_sweep_smoke",
-    "test_submit", "test_resume", "test_launch_run", "test_hosts_training", "test_gauges",
+    "test_evaluate", "test_submit", "test_resume", "test_launch_run", "test_hosts_training", "test_gauges",
     "test_launch_ray", "test_launch_local", "test_store_faults",
 )  # fmt: skip
 

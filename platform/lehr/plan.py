@@ -101,6 +101,13 @@ class Plan:
         )  # fmt: skip
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether a step is many small operations, of which several run at once with a thread each: Langevin
+        chains. Others are a few large ones, which share all threads."""
+        sampler = self.spec.sampler
+        return sampler is not None and sampler.kind == "langevin"
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Numbers of workers that an attempt may have, least first; more than one in an elastic run."""
         return rules.sizes(self.spec)
@@ -189,12 +196,17 @@ def _checkpoint_bytes(spec: Spec, parameters: int | None) -> int | None:
     """Bytes of one checkpoint: weights, optimizer slots and chains."""
     if parameters is None:
         return None
-    return _BYTES * parameters * (1 + spec.train.optimizer.slots) + _chains_bytes(spec)
+    copies = 1 + spec.train.optimizer.slots + (spec.train.average is not None)
+    return _BYTES * parameters * copies + _chains_bytes(spec)
 
 
 def _chains_bytes(spec: Spec) -> int:
-    """Of the replay buffer: images, an age for each, and two places for each slot of the global batch."""
+    """Of the replay buffer: images, an age for each, and two places for each slot of the global batch; of
+    persistent Gibbs chains, one for each slot: the units in which one rests."""
     if spec.sampler is None:
         return 0
+    if spec.sampler.kind == "gibbs":
+        rests = getattr(spec.model, "chain", None)
+        return spec.train.global_batch * (rests(spec.data.shape) if rests else 0) * spec.sampler.persistent
     size = spec.sampler.buffer.size
     return size * (_BYTES * math.prod(spec.data.shape) + 8) + 2 * 8 * spec.train.global_batch

@@ -1,12 +1,11 @@
-"""What a set of samples is: pictures, arrays, and what is needed to draw the same again.
+"""What a set of samples is: arrays, pictures, texts, and what is needed to draw the same again.
 
 samples/step-00001000/                        made during training, at its cadence
 samples/step-00001000-count-64-steps-500/     made by `lehr sample`
-  grid.png  strip.png  energy.png             what `figures.pictures` drew
-  images.npy  frames.npy  energies.npy        float32, see `Chains`
+  NAME.png  NAME.npy  NAME.txt                whatever the kind of model draws: see `Drawn`
   meta.json                                   written last: without it the set is not whole
 
-write(run, folder, chains, pictures, meta)    over what an earlier attempt left at that step
+write(run, folder, drawn, meta)               over what an earlier attempt left at that step
 write_new(run, folder, ...) -> folder         beside what is there, never over it
 """
 
@@ -15,41 +14,44 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from itertools import chain
 from itertools import count as counting
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from lehr.journal import encode
 from lehr.plan import Plan
-from lehr.seeds import Purpose
 from lehr.store import Store
 
-FORMAT = 1
+FORMAT = 2
 ROOT = "samples"
-ARRAYS = ("images", "frames", "energies")
 META = "meta.json"
+_BEFORE = ("images", "frames", "energies")  # the arrays of every set of format 1
 # Of the spec's sampler: the length of training's chains and their buffer do not matter to samples.
-DECIDING = ("step_size", "noise", "gradient_clip")
+DECIDING = ("step_size", "noise", "noise_end", "acceptance", "gradient_clip")
 
 
-class Chains(Protocol):
-    """What was drawn. `images` float32 [count, height, width, channels]: the chains' ends; `frames` float32
-    [frames, count, height, width, channels], after `frame_steps` steps; `energies` float32 [steps, count]:
-    of what each step descended from."""
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn.
 
-    @property
-    def images(self) -> np.ndarray: ...
-    @property
-    def frames(self) -> np.ndarray: ...
-    @property
-    def frame_steps(self) -> Sequence[int]: ...
-    @property
-    def energies(self) -> np.ndarray: ...
+    Args:
+        count: how many samples.
+        arrays: by name, with the samples along one axis; each kind of model says which.
+        pictures: PNG bytes by name.
+        texts: by name.
+        facts: JSON values that `meta.json` tells beside how the set was made.
+    """
+
+    count: int
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,54 +61,52 @@ class Meta:
     Args:
         step: the model is that after `step` updates.
         attempt: the life of the run that trained it.
-        seed: of the chains' starts and noise; chain i depends on it and on i, not on `step`.
-        sampler: of the spec's sampler, the kind and what decides a sample.
+        seed: of every draw; sample i depends on it and on i, not on `step`.
+        settings: temperature, prompt and so on, as far as the kind of model has them.
         checkpoint: `name` and `manifest_sha256` of the checkpoint that was sampled; {} when the model was
             sampled in training.
         versions: of the packages that decide the numbers.
         spec_hash: of the job that trained the model.
-        range: what is black and what is white in the images.
+        range: what is black and what is white in images; None where there are none.
     """
 
     step: int
     attempt: int
     seed: int
-    sampler: Mapping[str, Any]
+    settings: Mapping[str, Any]
     checkpoint: Mapping[str, str]
     versions: Mapping[str, str]
     spec_hash: str
-    range: tuple[float, float]
+    range: tuple[float, float] | None
 
     @classmethod
     def of(
-        cls, plan: Plan, *, step: int, attempt: int, seed: int | None = None,
+        cls, plan: Plan, *, step: int, attempt: int, seed: int, settings: Mapping[str, Any],
         checkpoint: Mapping[str, str] | None = None,
     ) -> Meta:  # fmt: skip
-        """Of samples from the plan's model, drawn with its sampler; `seed` is None for the job's own."""
+        """Of samples from the plan's model."""
         return cls(
             step=step,
             attempt=attempt,
-            seed=plan.spec.train.seed if seed is None else seed,
-            sampler={name: getattr(plan.spec.sampler, name) for name in ("kind", *DECIDING)},
+            seed=seed,
+            settings=settings,
             checkpoint=checkpoint or {},
             versions={name: metadata.version(name) for name in ("lehr", "tensorflow", "keras", "numpy")},
             spec_hash=plan.spec_hash,
-            range=plan.spec.data.range,
+            range=getattr(plan.spec.data, "bounds", None),
         )
 
-    def document(self, chains: Chains) -> dict[str, Any]:
-        """`meta.json`: this, what the arrays say of themselves, and when it was."""
-        steps, count = chains.energies.shape
-        return {
-            "format": FORMAT,
-            **asdict(self),
-            "count": count,
-            "steps": steps,
-            "frame_steps": list(chains.frame_steps),
-            "purposes": {"start": Purpose.SAMPLE_START.name, "noise": Purpose.SAMPLE_NOISE.name},
-            "mean_energy": [encode(float(energies.mean())) for energies in chains.energies[[0, -1]]],
-            "time": time.time(),
+    def document(self, drawn: Drawn) -> dict[str, Any]:
+        """`meta.json`: this, what the samples say of themselves, and when it was."""
+        told = asdict(self)
+        settings = told.pop("settings")
+        facts = {
+            "count": drawn.count,
+            "arrays": list(drawn.arrays),
+            "texts": list(drawn.texts),
+            **drawn.facts,
         }
+        return {"format": FORMAT, **told, **settings, **encode(facts), "time": time.time()}
 
 
 def at_step(step: int) -> str:
@@ -114,30 +114,29 @@ def at_step(step: int) -> str:
     return f"{ROOT}/step-{step:08d}"
 
 
-def asked_for(step: int, *, count: int, steps: int, seed: int | None = None) -> str:
+def asked_for(step: int, *, count: int, settings: Mapping[str, Any], seed: int | None = None) -> str:
     """The folder of samples that somebody asked for; `seed` is None for the job's own."""
-    chosen = "" if seed is None else f"-seed-{seed}"
-    return f"{at_step(step)}-count-{count}-steps-{steps}{chosen}"
+    named = {"count": count, **settings} | ({} if seed is None else {"seed": seed})
+    return "-".join([at_step(step), *(f"{name}-{value:g}" for name, value in named.items())])
 
 
-def write(run: Store, folder: str, chains: Chains, pictures: Mapping[str, bytes], meta: Meta) -> None:
+def write(run: Store, folder: str, drawn: Drawn, meta: Meta) -> None:
     """Put a set into `folder` of the run; one that is there is replaced.
 
     Args:
         run: the run's folder.
         folder: below it, such as `at_step(1000)`.
-        chains: what was drawn.
-        pictures: PNG bytes by name.
+        drawn: what was drawn.
         meta: how it was made.
     """
     run.delete(f"{folder}/{META}")
-    for name, data in _files(chains, pictures, meta).items():
+    for name, data in _files(drawn, meta).items():
         run.write(f"{folder}/{name}", data)
 
 
-def write_new(run: Store, folder: str, chains: Chains, pictures: Mapping[str, bytes], meta: Meta) -> str:
+def write_new(run: Store, folder: str, drawn: Drawn, meta: Meta) -> str:
     """Put a set into `folder` or, when that is taken, `folder`-2, -3 and so on; where it was put."""
-    files = _files(chains, pictures, meta)
+    files = _files(drawn, meta)
     first = next(iter(files))
     names = chain([folder], (f"{folder}-{number}" for number in counting(2)))
     place = next(name for name in names if run.create(f"{name}/{first}", files[first]))
@@ -147,11 +146,12 @@ def write_new(run: Store, folder: str, chains: Chains, pictures: Mapping[str, by
     return place
 
 
-def _files(chains: Chains, pictures: Mapping[str, bytes], meta: Meta) -> dict[str, bytes]:
+def _files(drawn: Drawn, meta: Meta) -> dict[str, bytes]:
     """All files of a set by name, in the order in which they are written."""
-    arrays = {f"{name}.npy": _npy(getattr(chains, name)) for name in ARRAYS}
-    images = {f"{name}.png": png for name, png in pictures.items()}
-    return arrays | images | {META: json.dumps(meta.document(chains), indent=1).encode()}
+    arrays = {f"{name}.npy": _npy(array) for name, array in drawn.arrays.items()}
+    images = {f"{name}.png": png for name, png in drawn.pictures.items()}
+    texts = {f"{name}.txt": text.encode() for name, text in drawn.texts.items()}
+    return arrays | images | texts | {META: json.dumps(meta.document(drawn), indent=1).encode()}
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -167,4 +167,5 @@ def read(run: Store, folder: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         KeyMissing: there is no such set, or it is not whole.
     """
     meta = json.loads(run.read(f"{folder}/{META}"))
-    return {name: np.load(io.BytesIO(run.read(f"{folder}/{name}.npy"))) for name in ARRAYS}, meta
+    names = meta.get("arrays", _BEFORE)
+    return {name: np.load(io.BytesIO(run.read(f"{folder}/{name}.npy"))) for name in names}, meta

@@ -29,6 +29,13 @@ class Purpose(IntEnum):
     VALIDATION_NOISE = 9
     DROPOUT = 10
     GUARD = 11
+    GIBBS_NOISE = 12
+    GIBBS_START = 13
+    DRAW = 14
+    ACCEPTANCE = 15
+    BINARISE = 16
+    LAND = 17
+    ANNEALING = 18
 
 
 def key(seed: int, purpose: Purpose) -> int:

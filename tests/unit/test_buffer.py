@@ -134,6 +134,23 @@ def test_ages_count_the_training_steps_behind_a_chain() -> None:
     assert b.ages().tolist() == [1] * 8
 
 
+def test_a_draw_tells_the_ages_of_each_ring() -> None:
+    """As a number a slot: shares of a mean over all slots, whoever holds them."""
+    b, shards = buffer(size=24, fresh=0.4), [buffer(first, 4, size=24, fresh=0.4) for first in (0, 4)]
+    for step in range(9):
+        drawn = b.draw(step)
+        ages = [ring.tolist() for ring in np.split(b.ages(), np.cumsum(b.state()["filled"])[:-1])]
+        assert drawn["age"].tolist() == pytest.approx([np.mean(ring) for ring in ages])
+        assert drawn["oldest"].tolist() == [max(ring) for ring in ages]
+        parts = [shard.draw(step) for shard in shards]
+        for name in ("age", "oldest"):
+            assert drawn[name].dtype == np.float32
+            assert np.array_equal(drawn[name], np.concatenate([part[name] for part in parts]))
+        for one in (b, *shards):
+            one.keep(step, {"chain": np.zeros((len(one.state()["filled"]), *IMAGE), np.float32)})
+    assert drawn["oldest"].max() > 1
+
+
 def test_a_state_is_a_copy() -> None:
     b = buffer()
     play([b], range(3))

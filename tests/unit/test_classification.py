@@ -119,7 +119,9 @@ def test_lenet_learns_digits_by_its_gradient() -> None:
     from lehr.models.lenet import LeNet
 
     keras.utils.set_random_seed(0)
-    node = SimpleNamespace(image_size=16, range=(0.0, 1.0), train_examples=None, validation_examples=None)
+    node = SimpleNamespace(
+        image_size=16, range=(0.0, 1.0), levels=None, train_examples=None, validation_examples=None
+    )
     feed = Feed(digits.load(node, "train"), seed=0, global_batch=64, first=0, rows=64)
     model = LeNet(SimpleNamespace(activation="relu", pooling="max"), feed.shape)
     optimizer, wanted = keras.optimizers.Adam(3e-3), objective()

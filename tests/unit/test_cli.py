@@ -120,6 +120,7 @@ def test_help_lists_every_command_with_a_sentence() -> None:
         "logs",
         "sample",
         "curves",
+        "evaluate",
         "track",
         "manifest",
         "chaos",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lehr.dynamics import diagnostics
 from lehr.dynamics.noise import Noise
 from lehr.models.ebm import EnergyModel
 from lehr.objectives.contrastive import Contrastive
@@ -49,6 +50,8 @@ def batch(*, real: int = SLOTS, rows: slice = slice(0, SLOTS)) -> dict[str, Any]
     return {
         "input": uniform(1) * 0.1,
         "start": uniform(2),
+        "age": tf.range(float(SLOTS))[rows],
+        "oldest": 2.0 * tf.range(float(SLOTS))[rows],
         "weight": tf.constant([1.0] * real + [0.0] * (SLOTS - real))[rows],
         "step": tf.constant(6, tf.int64),
         "first": tf.constant(rows.start, tf.int64),
@@ -63,7 +66,8 @@ def numbers(shares: dict[str, Any]) -> dict[str, float]:
 
 def test_it_is_an_objective() -> None:
     it: Objective = objective()
-    assert it.metrics == ("loss", "regulariser", "contrastive_divergence", "real_score", "fake_score")
+    assert it.metrics[:5] == ("loss", "regulariser", "contrastive_divergence", "real_score", "fake_score")
+    assert it.metrics[5:] == diagnostics.METRICS
     assert it.validation_metrics == ("contrastive_divergence", "real_score", "fake_score")
     assert it.products == ("chain",)
 
@@ -79,7 +83,7 @@ def test_the_loss_is_the_book_s_split_at_the_true_batch_size(model: EnergyModel,
     of_fake = np.asarray(model(prepared["chain"]))
     divergence = of_fake.mean() - of_real.mean()
     regulariser = 0.3 * ((of_real**2).mean() + (of_fake**2).mean())
-    assert numbers(shares) == pytest.approx(
+    assert {name: float(shares[name]) for name in it.metrics[:5]} == pytest.approx(
         {
             "loss": divergence + regulariser,
             "regulariser": regulariser,
@@ -93,10 +97,13 @@ def test_the_loss_is_the_book_s_split_at_the_true_batch_size(model: EnergyModel,
     assert float(loss) == numbers(shares)["loss"]
 
 
+@pytest.mark.parametrize("acceptance", [False, True])
 @pytest.mark.parametrize("real", [SLOTS, 5])
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_shares_and_gradients_add_over_replicas(model: EnergyModel, replicas: int, real: int) -> None:
-    it = objective()
+def test_shares_and_gradients_add_over_replicas(
+    model: EnergyModel, replicas: int, real: int, acceptance: bool
+) -> None:
+    it = objective(acceptance=True, step_size=1e-3) if acceptance else objective()
     variables = [weight.value for weight in model.trainable_variables]
 
     def step(given: dict[str, Any]) -> tuple[dict[str, float], list[Any], Any]:
@@ -150,6 +157,32 @@ def test_chains_start_from_the_memory_and_end_in_it(model: EnergyModel) -> None:
     assert prepared["chain"].shape == (4, *IMAGE)
     assert not np.allclose(prepared["chain"], given["start"])
     assert np.array_equal(memory.state()["chains"][:, 1], prepared["chain"])
+
+
+@pytest.mark.parametrize("real", [SLOTS, 5])
+def test_what_the_chains_are_like_is_told_over_all_slots(model: EnergyModel, real: int) -> None:
+    """Every slot has a chain, whether or not it has an example."""
+    it, given = objective(), batch(real=real)
+    prepared = it.prepare(model, given)
+    _, shares = it.loss(model, prepared)
+    start, end = np.asarray(given["start"]), np.asarray(prepared["chain"])
+    assert float(shares["chain_displacement"]) == pytest.approx(
+        np.sqrt(((end - start) ** 2).mean(axis=(1, 2, 3))).mean(), rel=1e-4
+    )
+    assert float(shares["chain_saturation"]) == pytest.approx((np.abs(end) >= 1 - 1 / 255).mean(), rel=1e-4)
+    assert float(shares["chain_acceptance"]) == 1.0, "without a test every step is taken"
+    assert float(shares["chain_age"]) == pytest.approx(3.5)
+    assert float(shares["chain_age_oldest"]) == pytest.approx(7.0)
+
+
+def test_chains_with_acceptance_are_refused_some_steps(model: EnergyModel) -> None:
+    """On a steep energy, at a long step: who is refused every one stays where it was."""
+    it, given = objective(acceptance=True, step_size=1.0, gradient_clip=None, steps=2), batch()
+    prepared = it.prepare(lambda images, training: 30.0 * model(images), given)
+    taken = np.asarray(prepared["chain_acceptance"])
+    assert 0.0 < float(it.loss(model, prepared)[1]["chain_acceptance"]) < 1.0
+    moved = np.any(np.asarray(prepared["chain"] != given["start"]), axis=(1, 2, 3))
+    assert np.array_equal(moved, taken > 0)
 
 
 def test_no_gradient_flows_through_the_chains(model: EnergyModel) -> None:

@@ -35,6 +35,19 @@ def test_weights_without_a_margin_sum_to_one(stored: int, size: int) -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("levels", [2, 4, 16, 256])
+def test_grey_levels_are_whole_numbers_from_0(levels: int) -> None:
+    """As the book's 4 levels: floor(grey / 64)."""
+    grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    seen = Pictures(16, 255, (0.0, 255.0), 16, 16, quantised=levels)(grey)[0, :, :, 0]
+    np.testing.assert_array_equal(seen, grey[0] // (256 // levels), strict=False)
+    shrunk = Pictures(28, 255, (0.0, 255.0), 16, 16, quantised=levels)(GREY)
+    assert shrunk.dtype == np.float32
+    assert set(np.unique(shrunk)) <= set(range(levels))
+    framed = Pictures(28, 255, (0.0, 255.0), 28, 32, quantised=levels)(GREY)
+    assert not framed[:, :2].any()
+
+
 def test_resampling_to_the_same_size_changes_nothing() -> None:
     np.testing.assert_allclose(resampling(8, inner=8, size=8), np.eye(8), atol=1e-7)
 

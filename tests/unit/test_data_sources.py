@@ -21,7 +21,7 @@ from lehr.errors import UserError
 
 def node(**changes: Any) -> SimpleNamespace:
     """A `data` node."""
-    plain = {"root": None, "storage_options": {}, "image_size": None, "range": (0.0, 1.0)}
+    plain = {"root": None, "storage_options": {}, "image_size": None, "range": (0.0, 1.0), "levels": None}
     limits = {"train_examples": None, "validation_examples": None}
     return SimpleNamespace(**plain | limits | changes)
 

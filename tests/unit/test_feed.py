@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import threading
@@ -101,11 +102,23 @@ def test_a_batch_is_what_the_design_says() -> None:
         "step": ((), "int64"),
         "first": ((), "int64"),
         "count": ((), "float32"),
+        "units": ((), "float32"),
         "slots": ((), "float32"),
     }
     assert (batch["step"], batch["first"], batch["count"], batch["slots"]) == (1, 4, 2, 8)
     assert batch["weight"].tolist() == [0, 0, 0, 0]
+    assert batch["units"] == batch["count"]
     assert feed.shape == (6, 6, 1)
+
+
+def test_units_are_those_of_the_true_examples_of_the_global_batch() -> None:
+    arrays = dataclasses.replace(numbered(10), units=2 ** np.arange(10))
+    for feed in feeds(arrays, rows=4, workers=2):
+        whole, rest = feed.batch(0), feed.batch(1)
+        assert whole["units"] + rest["units"] == 1023
+        assert [float(batch["units"]) for batch in feed.validation_batches()] == [255, 768]
+    assert dataclasses.replace(arrays, assets={"a": b"1"}).first(3).assets == {"a": b"1"}
+    assert arrays.first(3).counted(np.arange(3)) == 7
 
 
 def test_validation_is_the_split_once_in_file_order() -> None:

@@ -73,8 +73,8 @@ def test_the_book_to_the_number() -> None:
     assert (spec.train.global_batch, document["train"]["duration"]) == (128, {"epochs": 60})
     assert (spec.train.optimizer.kind, spec.train.optimizer.learning_rate) == ("adam", 1e-4)
     assert document["sampler"] == {
-        "kind": "langevin", "steps": 60, "step_size": 10.0, "noise": 0.005, "gradient_clip": 0.03,
-        "buffer": {"size": 8192, "fresh": 0.05},
+        "kind": "langevin", "steps": 60, "step_size": 10.0, "noise": 0.005, "noise_end": None,
+        "acceptance": False, "gradient_clip": 0.03, "buffer": {"size": 8192, "fresh": 0.05},
     }  # fmt: skip
     assert document["objective"] == {"kind": "contrastive", "regulariser": 0.1, "data_noise": 0.005}
     assert spec.samples is not None

@@ -13,9 +13,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.dynamics.langevin import Address, Rule, chains, slope_of, trajectory
+from lehr import spec as specs
+from lehr.dynamics.langevin import Address, Rule, chains, ends, slope_of, trajectory
 from lehr.dynamics.noise import CHAIN_STEPS, Noise
 from lehr.dynamics.samples import MARKS, Sampler, marks
+from lehr.errors import UserError
 from lehr.models.ebm import EnergyModel
 from lehr.seeds import Purpose
 
@@ -225,3 +227,82 @@ def test_marks_are_those_of_the_book_as_far_as_the_chain_goes() -> None:
     assert marks(1000) == (*MARKS, 1000)
     assert marks(60) == (0, 1, 3, 5, 10, 30, 50, 60)
     assert marks(30) == (0, 1, 3, 5, 10, 30)
+
+
+def test_ends_tell_of_the_last_step(model: EnergyModel) -> None:
+    rule, start = Rule(10.0, 0.0, 0.001), noise_images(4)
+    found = ends(slope_of(model), start, rule, Address(NOISE, 3), steps=5, lanes=2)
+    before = chains(slope_of(model), start, rule, Address(NOISE, 3), steps=4)
+    assert np.array_equal(
+        found.images, chains(slope_of(model), start, rule, Address(NOISE, 3), steps=5, lanes=2)
+    )
+    assert np.allclose(found.gradient, model.slope()(before)[1], atol=1e-6), "as it was, before its bound"
+    assert np.abs(found.gradient).max() > rule.gradient_clip
+    assert found.taken.numpy().tolist() == [5.0] * 4
+    none = ends(slope_of(model), start, rule, Address(NOISE, 3), steps=0)
+    assert np.array_equal(none.images, start)
+    assert not np.any(none.gradient)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 40])
+def test_noise_falls_geometrically_to_its_end(steps: int) -> None:
+    rule = Rule(1.0, 0.1, None, noise_end=0.005)
+    levels = np.array([float(rule.noise_at(tf.constant(k, tf.int64), steps)) for k in range(steps)])
+    assert levels[0] == pytest.approx(0.1)
+    if steps > 1:
+        assert levels[-1] == pytest.approx(0.005)
+        assert np.allclose(levels[1:] / levels[:-1], (0.005 / 0.1) ** (1 / (steps - 1)))
+    end = compiled(bowl(0.0), tf.zeros((64, *IMAGE)), rule, steps=tf.constant(steps))
+    assert end.std() == pytest.approx(math.sqrt((levels**2).sum()), rel=0.05)
+
+
+def test_noise_that_falls_to_where_it_was_changes_nothing(model: EnergyModel) -> None:
+    start = noise_images(4)
+    same = Rule(10.0, 0.005, 0.03, noise_end=0.005)
+    assert np.array_equal(
+        compiled(slope_of(model), start, same, steps=9), compiled(slope_of(model), start, BOOK, steps=9)
+    )
+
+
+def test_a_trajectory_falls_in_noise_over_the_whole_of_it(model: EnergyModel) -> None:
+    rule, start = Rule(10.0, 0.1, 0.03, noise_end=0.001), noise_images(3)
+    path = trajectory(slope_of(model), start, rule, Address(NOISE, 3), at=(4, 12))
+    assert np.allclose(path.images[1], compiled(slope_of(model), start, rule, steps=12), atol=1e-5)
+
+
+JOB = """
+version: 1
+name: x
+model: {kind: ebm}
+data: {kind: digits, image_size: 16, range: [-1, 1]}
+train: {global_batch: 64, duration: {steps: 1}, optimizer: {kind: adam, learning_rate: 1.0e-4}}
+sampler: {kind: langevin, buffer: {size: 512}}
+"""
+
+
+def test_a_job_s_options_reach_the_rule() -> None:
+    falling = specs.parse(JOB, sets=["sampler.noise=0.1", "sampler.noise_end=0.005"]).sampler
+    assert Rule.of(falling) == Rule(10.0, 0.1, 0.03, noise_end=0.005)
+    assert falling.noise_end == 0.005
+    tested = specs.parse(JOB, sets=["sampler.acceptance=true", "sampler.step_size=1.0e-4"]).sampler
+    assert Rule.of(tested) == Rule(1e-4, 0.005, 0.03, acceptance=True)
+    assert Rule.of(specs.parse(JOB).sampler) == BOOK, "both are off by default"
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["sampler.noise=0", "sampler.noise_end=0.005"], "no geometric fall from a noise of 0"),
+        (["sampler.acceptance=true", "sampler.noise=0.1"], "the noise is sqrt\\(2 step_size\\)"),
+        (["sampler.acceptance=true", "sampler.noise_end=0.1"], "remove noise and noise_end"),
+    ],
+)
+def test_noise_that_would_mean_nothing_is_refused(sets: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        specs.parse(JOB, sets=sets)
+
+
+def test_the_noise_of_annealing_can_be_searched() -> None:
+    space = "{sampler.noise: {log: [0.01, 0.3]}}"
+    search = f"search={{space: {space}, metric: validation/contrastive_divergence, trials: 2}}"
+    specs.parse(JOB, sets=["sampler.noise=0.1", "sampler.noise_end=0.005", search])

@@ -195,7 +195,7 @@ def test_the_table_says_what_the_plan_says() -> None:
     assert rows["steps"] == "28,140 = 60 epochs of 469; the last batch of an epoch has 96"
     assert rows["checkpoint size"] == "32.95 MiB (weights, optimizer, chains) x 2 kept = 65.89 MiB"
     assert rows["W&B"].startswith(
-        "12 points a row, a row every 10 steps (2,814 times); points a minute: 72 at 1, 720 at 10"
+        "18 points a row, a row every 10 steps (2,814 times); points a minute: 108 at 1, 1,080 at 10"
     )
     assert rows["samples"] == "every 469 steps (60 times)"
 

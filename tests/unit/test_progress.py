@@ -253,7 +253,7 @@ def test_summary_says_where_things_are_and_what_comes_next() -> None:
         "runs/ebm/checkpoints",
         "runs/ebm/logs",
         "lehr show ebm",
-        "lehr sample ebm --count 64 --steps 1000",
+        "lehr sample ebm",
     ):
         assert part in done
     stopped = progress.summary(plan, "runs/ebm", Outcome("stopped", 4), places=[("W&B", "offline")], took_s=5)

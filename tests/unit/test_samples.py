@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,30 @@ from lehr.cli import sample as command
 from lehr.errors import CheckpointError, KeyMissing, StorageError, UserError
 from lehr.journal import Journal
 from lehr.plan import Plan
-from lehr.samples import Meta
+from lehr.samples import Drawn, Meta
 from lehr.store import Store
 
 
-@dataclass(frozen=True)
-class Drawn:
-    images: np.ndarray
-    frames: np.ndarray
-    frame_steps: tuple[int, ...]
-    energies: np.ndarray
-
-
-def drawn(count: int = 4, seed: int = 0) -> Drawn:
+def drawn(count: int = 4, seed: int = 0, **changes: Any) -> Drawn:
+    """As of chains, with a text beside."""
     frames = np.random.default_rng(seed).uniform(-1, 1, (3, count, 8, 8, 1)).astype(np.float32)
-    return Drawn(
-        frames[-1], frames, (0, 1, 20), np.linspace(2, 1, 20 * count, dtype=np.float32).reshape(20, count)
-    )
+    energies = np.linspace(2, 1, 20 * count, dtype=np.float32).reshape(20, count)
+    made = Drawn(
+        count, {"images": frames[-1], "frames": frames, "energies": energies},
+        figures.pictures(frames[-1], frames, (0, 1, 20), energies), {"said": "é\n"}, {"steps": 20},
+    )  # fmt: skip
+    return replace(made, **changes)
 
 
 def meta(**changes: Any) -> Meta:
-    return replace(Meta.of(jobs.plan(jobs.EBM, "train.seed=3"), step=1000, attempt=2), **changes)
+    plan = jobs.plan(jobs.EBM, "train.seed=3")
+    made = Meta.of(plan, step=1000, attempt=2, seed=3, settings={"temperature": 0.5})
+    return replace(made, **changes)
 
 
 def test_what_is_written_is_read_back() -> None:
     run, chains = fakes.MemoryStore(), drawn()
-    pictures = figures.pictures(chains.images, chains.frames, chains.frame_steps, chains.energies)
-    samples.write(run, samples.at_step(1000), chains, pictures, meta())
+    samples.write(run, samples.at_step(1000), chains, meta())
     assert run.list() == [
         f"samples/step-00001000/{name}"
         for name in (
@@ -55,26 +52,36 @@ def test_what_is_written_is_read_back() -> None:
             "grid.png",
             "images.npy",
             "meta.json",
+            "said.txt",
             "strip.png",
         )
     ]
     arrays, told = samples.read(run, samples.at_step(1000))
     for name, array in arrays.items():
         assert array.dtype == np.float32
-        np.testing.assert_array_equal(array, getattr(chains, name))
-    assert run.read("samples/step-00001000/grid.png") == figures.grid(chains.images)
+        np.testing.assert_array_equal(array, chains.arrays[name])
+    assert sorted(arrays) == ["energies", "frames", "images"]
+    assert run.read("samples/step-00001000/grid.png") == figures.grid(chains.arrays["images"])
+    assert run.read("samples/step-00001000/said.txt").decode() == "é\n"
     assert (told["step"], told["attempt"], told["seed"], told["count"], told["steps"]) == (1000, 2, 3, 4, 20)
-    assert told["sampler"] == {"kind": "langevin", "step_size": 10.0, "noise": 0.005, "gradient_clip": 0.03}
+    assert told["temperature"] == 0.5
     assert (told["spec_hash"], told["range"]) == (jobs.plan(jobs.EBM, "train.seed=3").spec_hash, [-1, 1])
-    assert told["purposes"] == {"start": "SAMPLE_START", "noise": "SAMPLE_NOISE"}
-    assert told["frame_steps"] == [0, 1, 20]
     assert told["versions"]["tensorflow"].startswith("2.")
-    np.testing.assert_allclose(told["mean_energy"], chains.energies[[0, -1]].mean(axis=1), rtol=1e-6)
 
 
-def test_energies_that_are_no_numbers_are_still_json() -> None:
+def test_set_of_an_older_lehr_is_read() -> None:
+    """Format 1 had chains alone, and did not name its arrays."""
     run, chains = fakes.MemoryStore(), drawn()
-    samples.write(run, "samples/a", replace(chains, energies=np.full((2, 4), np.nan, np.float32)), {}, meta())
+    samples.write(run, "samples/a", chains, meta())
+    told = json.loads(run.read("samples/a/meta.json"))
+    del told["arrays"]
+    run.write("samples/a/meta.json", json.dumps(told | {"format": 1}).encode())
+    assert sorted(samples.read(run, "samples/a")[0]) == ["energies", "frames", "images"]
+
+
+def test_facts_that_are_no_numbers_are_still_json() -> None:
+    run, odd = fakes.MemoryStore(), drawn(facts={"mean_energy": [float("nan"), np.float32("nan")]})
+    samples.write(run, "samples/a", odd, meta())
     assert json.loads(run.read("samples/a/meta.json"), parse_constant=pytest.fail)["mean_energy"] == [
         "nan",
         "nan",
@@ -93,29 +100,31 @@ class Failing(fakes.MemoryStore):
         super().write(key, data)
 
 
-@pytest.mark.parametrize("nth", range(1, 8))
+@pytest.mark.parametrize("nth", range(1, 9))
 def test_a_set_that_was_not_finished_is_not_whole(nth: int) -> None:
     """Neither when it is new, nor when it replaces one."""
-    run, chains = Failing(), drawn()
-    pictures = {"grid": b"1", "strip": b"2", "energy": b"3"}
-    samples.write(run, "samples/old", chains, pictures, meta())
+    run, chains = Failing(), drawn(pictures={"grid": b"1", "strip": b"2", "energy": b"3"})
+    samples.write(run, "samples/old", chains, meta())
     for folder in ("samples/old", "samples/new"):
         run.fails_at = nth
         with pytest.raises(StorageError):
-            samples.write(run, folder, chains, pictures, meta())
+            samples.write(run, folder, chains, meta())
         with pytest.raises(KeyMissing):
             samples.read(run, folder)
 
 
 def test_what_somebody_asked_for_never_replaces_another_set() -> None:
     run = fakes.MemoryStore()
-    place = samples.asked_for(1000, count=4, steps=20)
+    place = samples.asked_for(1000, count=4, settings={"steps": 20})
     assert place == "samples/step-00001000-count-4-steps-20"
-    assert samples.asked_for(7, count=1, steps=2, seed=5) == "samples/step-00000007-count-1-steps-2-seed-5"
-    found = [samples.write_new(run, place, drawn(seed=i), {}, meta()) for i in range(3)]
+    assert (
+        samples.asked_for(7, count=1, settings={"steps": 2}, seed=5)
+        == "samples/step-00000007-count-1-steps-2-seed-5"
+    )
+    found = [samples.write_new(run, place, drawn(seed=i), meta()) for i in range(3)]
     assert found == [place, f"{place}-2", f"{place}-3"]
     for i, name in enumerate(found):
-        np.testing.assert_array_equal(samples.read(run, name)[0]["images"], drawn(seed=i).images)
+        np.testing.assert_array_equal(samples.read(run, name)[0]["images"], drawn(seed=i).arrays["images"])
 
 
 # --- lehr sample ----------------------------------------------------------------------------------
@@ -166,6 +175,13 @@ def test_samples_of_two_checkpoints_are_the_same_chains(
     (a, told), (b, _) = samples.read(run, newest), samples.read(run, older)
     assert (a["images"].shape, a["energies"].shape) == ((3, 16, 16, 1), (12, 3))
     assert told["frame_steps"] == [0, 1, 3, 5, 10, 12]
+    assert told["sampler"] == {
+        "kind": "langevin", "step_size": 10.0, "noise": 0.005, "noise_end": None, "acceptance": False,
+        "gradient_clip": 0.03,
+    }  # fmt: skip
+    assert told["purposes"] == {"start": "SAMPLE_START", "noise": "SAMPLE_NOISE"}
+    ends = [energies.mean() for energies in a["energies"][[0, -1]]]
+    np.testing.assert_allclose(told["mean_energy"], ends, rtol=1e-6)
     assert told["checkpoint"]["name"] == "step-00000010.a1"
     np.testing.assert_array_equal(a["frames"][0], b["frames"][0])  # the starts
     assert (a["frames"][-1] != b["frames"][-1]).any()  # other weights
@@ -207,10 +223,15 @@ def test_a_model_without_sampler(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"step": "last"}, "--step: 'last' is not a step"),
+        ({"temperature": 0.5}, "--temperature: samples of model ebm have no temperature"),
+        ({"top_k": 3}, "accepted: --count, --steps, --seed"),
         ({"step": "7"}, "there is no checkpoint of step 7\n  accepted: none at all"),
         ({}, "run ebm has no checkpoint yet"),
         ({"sets": ["sampler.steps=3"]}, "'sampler.steps' has no effect on samples of a trained model"),
-        ({"sets": ["train.seed=3"]}, "accepted: sampler.step_size, sampler.noise, sampler.gradient_clip"),
+        (
+            {"sets": ["train.seed=3"]},
+            "accepted: sampler.step_size, sampler.noise, sampler.noise_end, sampler.acceptance",
+        ),
         ({"sets": ["sampler.noise=-1"]}, "sampler.noise: -1 is not accepted"),
     ],
 )

@@ -58,8 +58,8 @@ def test_the_book_is_the_default_of_the_energy_model() -> None:
     assert spec.model.filters == (16, 32, 64, 64)
     assert spec.document()["objective"] == {"kind": "contrastive", "regulariser": 0.1, "data_noise": 0.005}
     assert spec.document()["sampler"] == {
-        "kind": "langevin", "steps": 60, "step_size": 10.0, "noise": 0.005, "gradient_clip": 0.03,
-        "buffer": {"size": 8192, "fresh": 0.05},
+        "kind": "langevin", "steps": 60, "step_size": 10.0, "noise": 0.005, "noise_end": None,
+        "acceptance": False, "gradient_clip": 0.03, "buffer": {"size": 8192, "fresh": 0.05},
     }  # fmt: skip
 
 

@@ -161,7 +161,6 @@ ARITHMETIC = [
     edit("single with two devices", "kind: horovod, workers: 2", "kind: single, devices_per_worker: 2", "strategy.kind=mirrored"),
     edit("elastic", "workers: 2}", "workers: [5, 7]}", "train.global_batch", "any of 5 to 7 workers"),
     edit("sweep", "storage: runs", "search: {trials: 3}", "job.yaml:18: search.space: missing", "search.metric: missing"),
-    edit("rollback", "storage: runs", "recovery: {on_divergence: rollback}", "recovery.on_divergence", "not built yet"),
     edit("chains without a sampler", "sampler:\n  kind: langevin\n  steps: 60\n  buffer: {size: 8192, fresh: 0.05}\n", "",
          "sampler: missing: objective contrastive moves chains"),
     edit("classifier with a sampler", "kind: ebm, filters: [16, 32], hidden: 64", "kind: lenet",

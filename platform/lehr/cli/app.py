@@ -30,6 +30,7 @@ COMMANDS = {
     "runs": ("runs", "status", "show", "checkpoints"),
     "logs": ("logs",),
     "sample": ("sample", "curves"),
+    "evaluate": ("evaluate",),
     "track": ("track",),
     "manifest": ("manifest",),
     "chaos": ("chaos",),

@@ -12,6 +12,7 @@ from lehr.checkpoint.manifest import Listed, Manifest, address, listing, read_ma
 from lehr.cli import columns, stored
 from lehr.cli.stored import Run
 from lehr.errors import LehrError
+from lehr.evaluations import records
 from lehr.journal import Entry
 from lehr.store import Store
 from lehr.tracking import place
@@ -20,6 +21,7 @@ EVENTS_SHOWN = 20
 CHECKPOINT_HEAD = ("checkpoint", "step", "attempt", "size", "workers", "metrics", "state")
 _ABOUT = {"queued": "queued", "stopped": "why"}  # what a message is about, where it is not the storage
 UNENDED = "no last word"  # of an attempt that was killed
+_TOLD = ("validation/", "samples/")  # of an evaluation's numbers
 _KNOWN = ("type", "time", "attempt", "step", "event")
 
 
@@ -252,6 +254,22 @@ def _checkpoints(run: Run) -> Iterator[str]:
         yield from columns.aligned([CHECKPOINT_HEAD, *rows], indent="  ")
 
 
+def _evaluations(run: Run) -> Iterator[str]:
+    """What `lehr evaluate` found; the numbers of baselines are in the journal."""
+    found = records.read(run.folder)
+    if found:
+        yield "evaluations"
+        yield from columns.aligned([_evaluation(entry) for entry in found], indent="  ")
+
+
+def _evaluation(entry: Entry) -> tuple[str, ...]:
+    counts, features = entry.get("counts", {}), entry.get("features")
+    judged = f"{counts['samples']:,} samples by LeNet {features['sha256'][:12]}" if features else ""
+    shown = {name: value for name, value in entry["values"].items() if name.startswith(_TOLD)}
+    values = ", ".join(f"{name} {columns.number(value)}" for name, value in shown.items())
+    return (columns.moment(entry["time"]), entry["checkpoint"]["name"], judged, values)
+
+
 def _samples(run: Run) -> Iterator[str]:
     names = [key for key in run.folder.list("samples") if key.endswith(".png")]
     if names:
@@ -259,5 +277,5 @@ def _samples(run: Run) -> Iterator[str]:
         yield from (f"  {run.folder.url}/{name}" for name in names)
 
 
-_RUN = (_head, _job, _attempts, _events, _metrics, _checkpoints, _samples)
+_RUN = (_head, _job, _attempts, _events, _metrics, _checkpoints, _evaluations, _samples)
 _SWEEP = (_head, _search, _attempts)

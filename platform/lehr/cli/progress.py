@@ -274,6 +274,6 @@ def _next(plan: Plan, url: str, outcome: Outcome) -> list[tuple[str, str]]:
     if outcome.status == "stopped":
         return [("go on", "give the same command again")]
     steps = [("look", f"lehr show {called(plan, url)}")]
-    if plan.spec.sampler is not None and outcome.status == "completed":
-        steps.append(("sample", f"lehr sample {called(plan, url)} --count 64 --steps 1000"))
+    if plan.spec.draws and outcome.status == "completed":
+        steps.append(("sample", f"lehr sample {called(plan, url)}"))
     return steps

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,40 +17,61 @@ if TYPE_CHECKING:
     from lehr.samples import Meta
     from lehr.store import Store
 
-Count = Annotated[int, typer.Option(metavar="N", min=1, help="How many chains, and so images.")]
-Steps = Annotated[int, typer.Option(metavar="N", min=1, max=1 << 20, help="Steps of each chain.")]
+Count = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="How many samples; default 64, of texts 4.")
+]
+Steps = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=1 << 20, help="Steps of each chain; default 1000.")
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(metavar="T", min=0.0, help="Below 1: likelier; 0: the likeliest. Default: the job's."),
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", metavar="K", min=1, help="Words to draw from; default: all.")
+]
+Prompt = Annotated[str | None, typer.Option(metavar="TEXT", help="How each text begins.")]
+Length = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Most words of a text; default: the job's.")
+]
 Step = Annotated[str, typer.Option(metavar="S|latest", help="Of which checkpoint.")]
-Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the chains; default: the job's.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the samples; default: the job's.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Another sampler.step_size, noise or gradient_clip."),
 ]
 CURVES = "figures/curves.png"
 LOG = "logs/sample.log"
+MANY, FEW, STEPS = 64, 4, 1000  # samples, texts, steps of a chain, where nobody says
 
 
 def sample(
-    run: Name, count: Count = 64, steps: Steps = 1000, step: Step = "latest", seed: Seed = None,
+    run: Name, count: Count = None, steps: Steps = None, temperature: Temperature = None, top_k: TopK = None,
+    prompt: Prompt = None, length: Length = None, step: Step = "latest", seed: Seed = None,
     sets: Set = None, storage: Storage = "runs",
 ) -> None:  # fmt: skip
     """Draw samples from a run's checkpoint, and draw the run's curves.
 
-    The same seed gives the same chains' starts and noise at every checkpoint, so that two can be compared.
-    Writes below the run's samples/ and figures/; a set that is there stays.
+    The same seed gives the same draws at every checkpoint, so that two can be compared: of chains their
+    starts and noise. Writes below the run's samples/ and figures/; a set that is there stays.
     """
-    from lehr.cli import stored
+    from lehr.cli import chosen, stored
 
     found = stored.find(run, storage)
     stored.refuse_sweep(found)
-    wanted = _step(step)
-    plan = _changed(_plan(found), sets or ())
+    wanted = chosen.step(step)
+    plan = _changed(chosen.plan(found), sets or ())
     drawn = _curves(found)
     _refuse_without_sampler(plan, found, drawn)
-    manifest = _checkpoint(found, wanted)
-    typer.echo(f"{manifest.name} of run {found.name}: {count} chains of {steps:,} steps")
-    with _quiet(found.folder):
-        pictures = _draw(found.folder, plan, manifest, (count, steps, seed))
-    typer.echo("\n".join(f"  {found.folder.url}/{key}" for key in [*pictures, *drawn]))
+    options = {"steps": steps, "temperature": temperature, "top_k": top_k, "prompt": prompt, "length": length}
+    asked = {"count": count, "seed": seed, **_taken(plan, options)}
+    manifest = chosen.checkpoint(found, wanted)
+    typer.echo(f"{manifest.name} of run {found.name}: {_told(plan, asked)}")
+    with chosen.quiet(found.folder, LOG):
+        made = _draw(found.folder, plan, manifest, asked)
+    for text in made.texts:
+        typer.echo(text)
+    typer.echo("\n".join(f"  {found.folder.url}/{key}" for key in [*made.keys, *drawn]))
 
 
 def curves(run: Name, storage: Storage = "runs") -> None:
@@ -65,26 +82,6 @@ def curves(run: Name, storage: Storage = "runs") -> None:
     stored.refuse_sweep(found)
     drawn = "\n".join(f"{found.folder.url}/{key}" for key in _curves(found))
     typer.echo(drawn or f"run {found.name} has no metrics yet")
-
-
-def _step(text: str) -> int | None:
-    from lehr.errors import UserError, letter
-
-    if text == "latest":
-        return None
-    if not text.isdecimal():
-        raise UserError(letter("--step", f"{text!r} is not a step", accepted="a whole number, or latest"))
-    return int(text)
-
-
-def _plan(run: Run) -> Plan:
-    from lehr import plan as plans
-    from lehr.errors import UserError, letter
-
-    if not run.plan:
-        came = f"{run.folder.url}/plan.json is missing or cannot be read, so the model is not known"
-        raise UserError(letter("RUN", came, do="restore the file, or start the same job and --run id again"))
-    return plans.restore(run.plan)
 
 
 def _changed(plan: Plan, sets: Sequence[str]) -> Plan:
@@ -107,60 +104,85 @@ def _changed(plan: Plan, sets: Sequence[str]) -> Plan:
 def _refuse_without_sampler(plan: Plan, run: Run, drawn: Sequence[str]) -> None:
     from lehr.errors import UserError, letter
 
-    if plan.spec.sampler is None:
+    if not plan.spec.draws:
         came = f"{run.name} trains a {plan.spec.model.kind}, and this kind of model has no sampler"
         look = f"look at its curves: {run.folder.url}/{drawn[0]}" if drawn else f"lehr show {run.name}"
         raise UserError(letter("RUN", came, accepted="a run of a model that has one, such as ebm", do=look))
 
 
-def _checkpoint(run: Run, step: int | None) -> Manifest:
-    """The newest good checkpoint, or that of `step`; what was passed over is said."""
-    from lehr import checkpoint
+def _taken(plan: Plan, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the kind of model takes; another one is refused, and what nobody says is filled in."""
     from lehr.errors import UserError, letter
 
-    found = checkpoint.newest(run.folder, step=step)
-    for name, reason in found.skipped:
-        typer.echo(f"skipped {name}: {reason}", err=True)
-    if found.manifest is None:
-        came = f"run {run.name} has no checkpoint yet"
-        raise UserError(letter("RUN", came, do=f"wait for its first: lehr checkpoints {run.name}"))
-    return found.manifest
+    model = plan.spec.model
+    for name, value in options.items():
+        if value is not None and name not in model.settings:
+            known = [f"--{one.replace('_', '-')}" for one in ("count", *model.settings, "seed")]
+            came = f"samples of model {model.kind} have no {name.replace('_', ' ')}"
+            raise UserError(letter(f"--{name.replace('_', '-')}", came, accepted=", ".join(known)))
+    return {name: options[name] for name in model.settings}
 
 
-@contextmanager
-def _quiet(folder: Store) -> Iterator[None]:
-    """What TensorFlow says goes to a log; the user's own modules are found as workers find them."""
-    from lehr import logs
+def _told(plan: Plan, asked: Mapping[str, Any]) -> str:
+    """What is drawn, in words."""
+    steps, count = asked.get("steps"), asked["count"]
+    if "steps" in plan.spec.model.settings:
+        return f"{count or MANY} chains of {steps or STEPS:,} steps"
+    named = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in asked.items()
+        if name != "count" and value is not None
+    ]
+    return ", ".join([f"{count or _many(plan)} samples", *named])
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    with logs.into(folder, LOG):
-        yield
+
+def _many(plan: Plan) -> int:
+    return FEW if "prompt" in plan.spec.model.settings else MANY
 
 
-def _draw(folder: Store, plan: Plan, manifest: Manifest, wanted: tuple[int, int, int | None]) -> list[str]:
-    """Keys of the pictures."""
-    from lehr import checkpoint, figures, samples
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """Texts to show, and keys of the pictures."""
+
+    texts: list[str]
+    keys: list[str]
+
+
+def _draw(folder: Store, plan: Plan, manifest: Manifest, asked: Mapping[str, Any]) -> _Made:
+    from lehr import checkpoint, samples
+    from lehr.loop.optimizer import averaged
     from lehr.worker import sampling
 
-    count, steps, seed = wanted
-    weights = checkpoint.load(folder, manifest, first_slot=0, slots=0).weights
-    sampler = sampling.Sampler(plan, sampling.restored(plan, weights))
-    drawn = sampler.draw(count=count, steps=steps, seed=seed)
-    pictures = figures.pictures(drawn.images, drawn.frames, drawn.frame_steps, drawn.energies)
-    place = samples.asked_for(manifest.step, count=count, steps=steps, seed=seed)
-    place = samples.write_new(folder, place, drawn, pictures, _meta(folder, plan, manifest, seed))
-    return [f"{place}/{name}.png" for name in pictures]
+    state = checkpoint.load(folder, manifest, first_slot=0, slots=0)
+    weights = averaged(state.weights, state.optimizer)
+    drawer = sampling.drawer(plan, sampling.restored(plan, weights), _assets(folder, sampling.ASSETS))
+    defaults = {"count": _many(plan)} | ({"steps": STEPS} if "steps" in asked else {})
+    wanted = sampling.Wanted.of(
+        plan, **{**asked, **{n: asked.get(n) or value for n, value in defaults.items()}}
+    )
+    drawn = drawer.draw(wanted)
+    settings = wanted.settings(plan)
+    named = {name: value for name, value in settings.items() if name != "prompt" and value is not None}
+    place = samples.asked_for(manifest.step, count=wanted.count, settings=named, seed=asked["seed"])
+    meta = _meta(folder, plan, manifest, (wanted.seed, settings))
+    place = samples.write_new(folder, place, drawn, meta)
+    return _Made(list(drawn.texts.values()), [f"{place}/{name}.png" for name in drawn.pictures])
 
 
-def _meta(folder: Store, plan: Plan, manifest: Manifest, seed: int | None) -> Meta:
-    from lehr.checkpoint.manifest import key
+def _assets(folder: Store, where: str) -> dict[str, bytes]:
+    """What the run's data left for samples, by name."""
+    return {key.partition("/")[2]: folder.read(key) for key in folder.list(where)}
+
+
+def _meta(folder: Store, plan: Plan, manifest: Manifest, draw: tuple[int, Mapping[str, Any]]) -> Meta:
+    from lehr.cli import chosen
     from lehr.samples import Meta
 
-    sha256 = hashlib.sha256(folder.read(key(manifest.name))).hexdigest()
-    source = {"name": manifest.name, "manifest_sha256": sha256}
-    return Meta.of(plan, step=manifest.step, attempt=manifest.attempt, seed=seed, checkpoint=source)
+    seed, settings = draw
+    return Meta.of(
+        plan, step=manifest.step, attempt=manifest.attempt, seed=seed, settings=settings,
+        checkpoint=chosen.named(folder, manifest),
+    )  # fmt: skip
 
 
 def _curves(run: Run) -> list[str]:

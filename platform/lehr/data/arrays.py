@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Arrays:
         input: [examples, ...]; without `render`, float32 [examples, *shape].
         target: [examples, ...]; class numbers are int64 [examples].
         render: from rows of `input` to float32 [rows, *shape]; None where `input` is that already.
+        units: what each example counts, such as the words of a text: int64 [examples]; None: 1.
+        assets: files that samples need without the data, such as a vocabulary, by name.
 
     Raises:
         ValueError: the two differ in length, or there are no examples.
@@ -28,6 +30,8 @@ class Arrays:
     input: np.ndarray
     target: np.ndarray
     render: Callable[[np.ndarray], np.ndarray] | None = None
+    units: np.ndarray | None = None
+    assets: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.input) != len(self.target) or len(self.input) == 0:
@@ -51,4 +55,9 @@ class Arrays:
 
     def first(self, count: int | None) -> Arrays:
         """The first `count` examples; all of them when `count` is None or more than there are."""
-        return Arrays(self.input[:count], self.target[:count], self.render)
+        units = None if self.units is None else self.units[:count]
+        return Arrays(self.input[:count], self.target[:count], self.render, units, self.assets)
+
+    def counted(self, rows: np.ndarray) -> float:
+        """Units of examples `rows`, int64 [rows], in all."""
+        return float(len(rows) if self.units is None else self.units[rows].sum())

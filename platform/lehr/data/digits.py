@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lehr.data.arrays import Arrays
-from lehr.data.pictures import Pictures
+from lehr.data.pictures import Pictures, pictures
 
 STORED, PEAK = 8, 16
 TRAIN = 1500
@@ -41,4 +41,4 @@ def load(node: Any, split: str, *, cache: Path | None = None) -> Arrays:
 def _pictures(node: Any) -> Pictures:
     size = node.image_size or STORED
     inner = max(min(STORED, size), INK * size)
-    return Pictures(STORED, PEAK, tuple(node.range), inner, size)
+    return pictures(node, stored=STORED, peak=PEAK, inner=inner, size=size)

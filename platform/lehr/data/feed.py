@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count as count_from
 from typing import Any
 
@@ -23,7 +23,8 @@ class Feed:
 
     A batch holds `input` float32 [rows, *shape], `target` [rows, ...], `weight` float32 [rows] (0 where
     the last batch of an epoch has no example), and the scalars `step` int64 (the 0-based batch index),
-    `first` int64, `count` float32 (true examples in the global batch) and `slots` float32 (the global batch).
+    `first` int64, `count` float32 (true examples in the global batch), `units` float32 (what these count,
+    such as words) and `slots` float32 (the global batch).
 
     Args:
         arrays: the split, the same on every worker.
@@ -42,6 +43,11 @@ class Feed:
     def shape(self) -> tuple[int, ...]:
         """Of one example's input."""
         return self._arrays.shape
+
+    @property
+    def assets(self) -> Mapping[str, bytes]:
+        """Files that samples need without the data, by name."""
+        return self._arrays.assets
 
     @property
     def examples(self) -> int:
@@ -89,5 +95,6 @@ class Feed:
             "step": np.int64(index),
             "first": np.int64(self._first),
             "count": np.float32(where.count),
+            "units": np.float32(self._arrays.counted(order.examples(permutation, where))),
             "slots": np.float32(self._global_batch),
         }

@@ -18,7 +18,7 @@ import numpy as np
 from lehr import store as stores
 from lehr.data import download
 from lehr.data.arrays import Arrays
-from lehr.data.pictures import Pictures
+from lehr.data.pictures import pictures
 from lehr.data.published import COLLECTIONS, FASHION_MNIST, MNIST, Collection, Published
 from lehr.errors import KeyMissing, UserError, letter
 from lehr.spec import secrets
@@ -58,9 +58,9 @@ def load(collection: Collection, node: Any, split: str, *, cache: Path | None = 
         raise UserError(letter(f"data, {collection.name}", came, do="give both files from one place"))
     size = node.image_size or STORED
     inner = STORED if size == PADDED else size
-    pictures = Pictures(STORED, PEAK, tuple(node.range), inner, size)
+    rendered = pictures(node, stored=STORED, peak=PEAK, inner=inner, size=size)
     limit = {"train": node.train_examples, "validation": node.validation_examples}[split]
-    return Arrays(images, labels.astype(np.int64), pictures).first(limit)
+    return Arrays(images, labels.astype(np.int64), rendered).first(limit)
 
 
 def _part(collection: Collection, node: Any, part: tuple[str, str], cache: Path | None) -> np.ndarray:

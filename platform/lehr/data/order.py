@@ -34,6 +34,11 @@ def place(batch: int, *, examples: int, global_batch: int) -> Place:
     return Place(epoch, start, min(global_batch, examples - start))
 
 
+def examples(order: np.ndarray, where: Place) -> np.ndarray:
+    """The true examples of the global batch at `where`: int64 [count]."""
+    return order[where.start : where.start + where.count]
+
+
 def rows(order: np.ndarray, where: Place, *, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows [first, first + count) of the global batch at `where`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Pictures:
         bounds: what levels 0 and `peak` become.
         inner: height and width of the resampled image, in pixels of the result; may be fractional.
         size: height and width of the result.
+        quantised: a number of levels: pixels are the whole numbers floor(grey * quantised / 256) of grey
+            0..255, and `bounds` are (0, 255).
     """
 
     stored: int
@@ -27,6 +30,7 @@ class Pictures:
     bounds: tuple[float, float]
     inner: float
     size: int
+    quantised: int | None = None
     _levels: np.ndarray = field(init=False, repr=False, compare=False)
     _axis: np.ndarray = field(init=False, repr=False, compare=False)
 
@@ -38,9 +42,11 @@ class Pictures:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [rows, stored, stored] to float32 [rows, size, size, 1] within the bounds."""
-        if self.inner == self.stored:
-            return self._framed(np.take(self._levels, images))[..., np.newaxis]
-        return self._resampled(images)[..., np.newaxis]
+        same = self.inner == self.stored
+        seen = self._framed(np.take(self._levels, images)) if same else self._resampled(images)
+        if self.quantised is not None:
+            seen = np.floor(np.rint(seen) * np.float32(self.quantised / 256))
+        return seen[..., np.newaxis]
 
     def _framed(self, seen: np.ndarray) -> np.ndarray:
         if self.size == self.stored:
@@ -57,6 +63,12 @@ class Pictures:
         seen *= np.float32((high - low) / self.peak)
         seen += np.float32(low)
         return np.clip(seen, np.float32(low), np.float32(high), out=seen)
+
+
+def pictures(node: Any, *, stored: int, peak: int, inner: float, size: int) -> Pictures:
+    """Those of the spec's `data`: in its range, or its grey levels."""
+    bounds = (0.0, 255.0) if node.levels else tuple(node.range)
+    return Pictures(stored, peak, bounds, inner, size, quantised=node.levels)
 
 
 def resampling(stored: int, *, inner: float, size: int) -> np.ndarray:

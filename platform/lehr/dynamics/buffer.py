@@ -68,7 +68,9 @@ class ReplayBuffer:
             self._chains[row, 0] = self._uniform(0, row, _BEGINNING)
 
     def draw(self, step: int) -> dict[str, np.ndarray]:
-        """`start`: float32 [slots, height, width, channels] in [-1, 1], where the chains of `step` start."""
+        """`start`: float32 [slots, height, width, channels] in [-1, 1], where the chains of `step` start.
+        And of each slot's ring, float32 [slots]: `age`, the mean age of its chains, and `oldest`, the
+        highest."""
         everybody = seeds.uniform(self._seed, Purpose.CHAIN_SOURCE, (step, 0, 0), 2 * self._slots.total)
         mine = everybody.reshape(-1, 2)[self._slots.first : self._slots.first + self._slots.count]
         back = (mine[:, 1] * self._filled).astype(np.int64)  # 0 is the newest
@@ -78,7 +80,7 @@ class ReplayBuffer:
         for row in np.flatnonzero(mine[:, 0] < self._fresh).tolist():
             start[row] = self._uniform(step, row, _DURING)
             self._drawn[row] = 0
-        return {"start": start}
+        return {"start": start} | self._told()
 
     def keep(self, step: int, products: dict[str, np.ndarray]) -> None:
         """Put `chain`, float32 [slots, height, width, channels], to the front: what the last draw became."""
@@ -117,6 +119,12 @@ class ReplayBuffer:
                 )
         for name, array in self._parts().items():
             array[...] = state[name]
+
+    def _told(self) -> dict[str, np.ndarray]:
+        """What is reported of the rings: a number a slot, so that it is shared out as the batch is. Places
+        that are not filled yet are of age 0."""
+        mean = self._ages.sum(axis=1) / self._filled
+        return {"age": mean.astype(np.float32), "oldest": self._ages.max(axis=1).astype(np.float32)}
 
     def _parts(self) -> dict[str, np.ndarray]:
         return {"chains": self._chains, "ages": self._ages, "newest": self._newest, "filled": self._filled}

@@ -41,6 +41,7 @@ class Sampler:
         self._xla = xla
         self._model, self._rule, self._shape = model, Rule.of(node), tuple(shape)
         self._start, self._noise = Noise(seed, Purpose.SAMPLE_START), Noise(seed, Purpose.SAMPLE_NOISE)
+        self._chance = Noise(seed, Purpose.DRAW)
         self._programs: dict[tuple[int, tuple[int, ...]], Any] = {}
 
     def draw(self, count: int, *, at: Sequence[int], first: int = 0) -> Trajectory:
@@ -65,7 +66,7 @@ class Sampler:
     def _program(self, count: int, at: tuple[int, ...]) -> Any:
         def program(first: Any) -> Trajectory:
             start = self._start.uniform((count, *self._shape), step=0, k=0, first=first)
-            address = Address(self._noise, 0, first)
+            address = Address(self._noise, 0, first, self._chance)
             return trajectory(slope_of(self._model), start, self._rule, address, at=at)
 
         return program

@@ -17,9 +17,14 @@ PANEL = (4.2, 2.9)  # inches
 ACROSS = 2  # panels in a row
 BUSY = 150  # points of a curve beyond which its running mean is drawn over it
 _FIRST = ("loss", "regulariser", "contrastive_divergence", "real_score", "fake_score", "accuracy")
-_TOGETHER = {"real_score": "scores", "fake_score": "scores"}
+_TOGETHER = {
+    "real_score": "scores",
+    "fake_score": "scores",
+    "chain_age": "chain ages",
+    "chain_age_oldest": "chain ages",
+}
 _DASHED = (0, (4, 2))
-_COLOURS = {"fake_score": ORANGE, "accuracy": GREEN}
+_COLOURS = {"fake_score": ORANGE, "chain_age_oldest": ORANGE, "accuracy": GREEN}
 
 
 def curves(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> bytes:
@@ -59,7 +64,7 @@ def diagram(entries: Iterable[Mapping[str, Any]], *, title: str = "") -> Figure:
 def points(entries: Iterable[Mapping[str, Any]]) -> Points:
     """Curves of `train/` and `validation/` metrics, by name: steps int64 and values float64, [points] each.
 
-    Of several values at one step, the last counts.
+    Of several values at one step, the last counts. A metric that was never a number has no curve.
     """
     found: dict[str, dict[int, float]] = {}
     for entry in entries:
@@ -70,6 +75,7 @@ def points(entries: Iterable[Mapping[str, Any]]) -> Points:
     return {
         name: (np.array(sorted(of), np.int64), np.array([of[step] for step in sorted(of)], np.float64))
         for name, of in found.items()
+        if any(map(math.isfinite, of.values()))
     }
 
 
@@ -114,7 +120,7 @@ def _label(name: str, lines: Points) -> str:
     part, _, kind = name.partition("/")
     kinds = {other.partition("/")[2] for other in lines}
     what = "training" if part == "train" else "validation"
-    return what if len(kinds) == 1 else f"{kind.removesuffix('_score')}, {what}"
+    return what if len(kinds) == 1 else f"{kind.removesuffix('_score').replace('_', ' ')}, {what}"
 
 
 def _steps_label(entries: list[Mapping[str, Any]]) -> str:

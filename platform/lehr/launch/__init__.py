@@ -12,6 +12,7 @@ Both ways start the same worker (`entry`) with the same environment (`rendezvous
 - sweeps: `sweeps` drives one, once `entrance` has let it in and while `keeper` keeps its folder fresh; an
   engine asks the `desk` what to run: `serial` without Ray, `tuning` on Ray Tune (with `floor`, `asking` and
   `segment`); a segment of a trial is a `trial.Piece`, heard through its `diary`;
+- evaluations: `evaluation` spreads one over tasks, of models that `taken` reads;
 - a host of a cluster: `host`, and `spot` for a cloud's word that it is taken away;
 - for Kubernetes: `manifest`, made of `pods` and `volumes`.
 """

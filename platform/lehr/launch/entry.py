@@ -43,7 +43,7 @@ def _cycle_ms(plan: Plan) -> str:
     take hundreds of milliseconds: at Horovod's own 1 ms the asking takes a tenth of a worker's one core (0.33
     to 0.35 s a step of the book's EBM, one run each; 0.31 at 5 ms, 0.30 at 10).
     """
-    return "5" if plan.spec.sampler is not None else "1"
+    return "5" if plan.side_by_side else "1"
 
 
 def environment(plan: Plan, attempt: int) -> dict[str, str]:

@@ -41,7 +41,7 @@ def settings(plan: Plan) -> tuple[Any, ...]:
         plan.spec.strategy.kind,
         plan.threads_per_worker,
         plan.devices_per_worker,
-        plan.spec.sampler is not None,
+        plan.side_by_side,
     )
 
 

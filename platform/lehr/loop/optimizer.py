@@ -1,13 +1,19 @@
-"""Keras optimizers for gradients that are already summed, and loss scaling for float16."""
+"""Keras optimizers for gradients that are already summed, loss scaling for float16, and a mean of weights."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lehr.strategies.strategy import Strategy
+
+AVERAGE, UPDATES = "average/", "average_updates"
 
 
 def build(node: Any) -> Any:
@@ -60,6 +66,75 @@ class LossScale:
         self.good.assign(tf.where(finite & ~grown, self.good + 1, tf.zeros_like(self.good)))
 
 
+class Average:
+    """A running mean of the weights along training (Polyak and Juditsky 1992), which forgets exponentially.
+
+    With Adam's correction for the beginning (Kingma and Ba 2015, section 3), so that after t updates it is
+    the mean of the weights after each of them, weighted by decay^(t - i), and the weights before the first
+    count for nothing:
+
+        mean <- mean + (1 - decay) / (1 - decay^t) (weights - mean)
+
+    Variables that are not trained, such as moments of a batch normalisation, have no mean: theirs is
+    themselves.
+
+    Args:
+        weights: trained Keras variables by name; create this in the strategy's scope.
+        decay: in (0, 1).
+    """
+
+    def __init__(self, weights: Mapping[str, Any], decay: float) -> None:
+        self._weights, self._decay = dict(weights), decay
+        # Each replica computes the same value, so the first one's is everybody's.
+        kind = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self._means = {
+            name: tf.Variable(weight.numpy(), name=f"average/{name}", **kind)
+            for name, weight in self._weights.items()
+        }
+        self._updates = tf.Variable(0, dtype=tf.int64, name="average_updates", **kind)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What a checkpoint keeps, by name; `AVERAGE` + a weight's name for its mean."""
+        return {AVERAGE + name: mean for name, mean in self._means.items()} | {UPDATES: self._updates}
+
+    def update(self, taken: Any) -> None:
+        """Count the weights of now in, inside a step; where `taken`, a bool scalar, is false, do nothing."""
+        updates = self._updates + 1
+        past = tf.math.expm1(tf.cast(updates, tf.float32) * math.log(self._decay))  # decay^t - 1
+        share = (self._decay - 1.0) / past
+        means = [tf.convert_to_tensor(mean) for mean in self._means.values()]
+        weights = [tf.convert_to_tensor(weight.value) for weight in self._weights.values()]
+        moved = [mean + share * (weight - mean) for mean, weight in zip(means, weights, strict=True)]
+        _put_back([*self._means.values(), self._updates], [*moved, updates], ~taken)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """For as long as it lasts, outside a step, the model has the means for weights; then its own again,
+        to the bit."""
+        if int(self._updates.numpy()) == 0:
+            yield
+            return
+        own = {name: weight.numpy() for name, weight in self._weights.items()}
+        self._put({name: mean.numpy() for name, mean in self._means.items()})
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    def _put(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            self._weights[name].assign(value)
+
+
+def averaged(weights: Mapping[str, np.ndarray], optimizer: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights to draw and to judge with, by name, of a checkpoint's `weights` and `optimizer` arrays: the
+    means, where there are any."""
+    if not int(optimizer.get(UPDATES, 0)):
+        return dict(weights)
+    return {name: optimizer.get(AVERAGE + name, value) for name, value in weights.items()}
+
+
 def apply_if(
     finite: Any, optimizer: Any, gradients: list[Any], variables: list[Any], strategy: Strategy
 ) -> None:
@@ -74,6 +149,13 @@ def apply_if(
     with tf.control_dependencies(before):
         strategy.apply(optimizer, safe, variables)
     _put_back(touched, before, finite)
+
+
+def restart(optimizer: Any, anew: Any) -> None:
+    """Where `anew`, a bool scalar, forget all that an optimizer has gathered, its count of updates included;
+    its learning rate stays. A variable whose gradient is 0 then does not move: momentum of before is gone."""
+    slots = [v.value for v in optimizer.variables if v.name != "learning_rate"]
+    _put_back(slots, [tf.zeros_like(tf.convert_to_tensor(v)) for v in slots], ~anew)
 
 
 def _put_back(variables: list[Any], before: list[Any], finite: Any) -> None:

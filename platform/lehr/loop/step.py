@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lehr.loop.optimizer import LossScale, apply_if
+from lehr.loop.optimizer import Average, LossScale, apply_if, restart
 from lehr.objectives.objective import Objective
 from lehr.strategies.strategy import Batch, Replicated, Strategy
 
@@ -24,11 +24,13 @@ class StepOptions:
         xla: compile sampling, forward and backward pass with XLA; the exchange never is.
         clip: bound of the gradients' global norm, after the sum; None for no bound.
         loss_scale: for float16; None otherwise.
+        average: a running mean of the weights, if there is one; an update that is left out does not count.
     """
 
     xla: bool
     clip: float | None
     loss_scale: LossScale | None
+    average: Average | None = None
 
 
 def training_step(
@@ -49,6 +51,8 @@ def training_step(
         ready = _now(after=gradients)
         *gradients, shares, signals = strategy.sum([*gradients, shares, batch["signals"]])
         exchange_s = _now(after=gradients) - ready
+        if hasattr(objective, "anew"):
+            restart(optimizer, objective.anew(batch))
         _update(optimizer, gradients, variables, strategy, options)
         return {"metrics": shares, "signals": signals, "exchange_s": exchange_s, **products}
 
@@ -79,7 +83,7 @@ def _now(*, after: list[Any]) -> Any:
 def _update(
     optimizer: Any, gradients: list[Any], variables: list[Any], strategy: Strategy, options: StepOptions
 ) -> None:
-    scale = options.loss_scale
+    scale, finite = options.loss_scale, tf.constant(True)
     if scale is not None:
         gradients = [g / scale.scale for g in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
@@ -90,6 +94,8 @@ def _update(
     else:
         apply_if(finite, optimizer, gradients, variables, strategy)
         scale.update(finite)
+    if options.average is not None:
+        options.average.update(finite)
 
 
 def validation_step(model: Any, objective: Objective, strategy: Strategy) -> Replicated:

@@ -63,14 +63,14 @@ def train(parts: Parts, attendant: Attendant, *, start: int, steps: int) -> int:
         with watch.phase("data"):
             batch = next(parts.batches)
             if parts.memory is not None:
-                batch |= parts.memory.draw(step)
+                batch |= parts.memory.draw(int(batch["step"]))
         batch["signals"] = attendant.signals()
         with watch.phase("compute"):
             results = parts.update(split(batch, parts.replicas))
             metrics, signals = (np.asarray(results[0][name]) for name in ("metrics", "signals"))
         watch.move("compute", "exchange", float(results[0]["exchange_s"]))
         if parts.memory is not None:
-            parts.memory.keep(step, join(results, without=("metrics", "signals", "exchange_s")))
+            parts.memory.keep(int(batch["step"]), join(results, without=("metrics", "signals", "exchange_s")))
         step += 1
         attendant.check(step, metrics)
         parts.meter.add(metrics, examples=float(batch["count"]))
@@ -114,12 +114,13 @@ def join(results: list[Batch], *, without: Iterable[str]) -> Batch:
 
 
 def score(
-    program: Replicated, batches: Iterable[Batch], names: tuple[str, ...], replicas: int
+    program: Replicated, batches: Iterable[Batch], names: tuple[str, ...], replicas: int, per: str = "count"
 ) -> dict[str, float]:
-    """Held-out metrics: each batch's shares are over its own count, so they are weighted by it."""
+    """Held-out metrics: each batch's shares are over its own `per` ("count" or "units"), so they are weighted
+    by it."""
     sums, total = np.zeros(len(names)), 0.0
     for batch in batches:
-        count = float(batch["count"])
+        count = float(batch[per])
         sums += np.asarray(program(split(batch, replicas))[0]["metrics"]) * count
         total += count
     return dict(zip(names, (sums / total).tolist(), strict=True))

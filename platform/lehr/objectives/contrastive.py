@@ -6,8 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from lehr.dynamics import diagnostics
 from lehr.dynamics.buffer import ReplayBuffer, Slots
-from lehr.dynamics.langevin import Address, Rule, chains, slope_of
+from lehr.dynamics.langevin import Address, Rule, ends, slope_of
 from lehr.dynamics.noise import Noise
 from lehr.objectives.objective import Batch, Memory, Shares
 from lehr.seeds import Purpose
@@ -23,14 +24,22 @@ class Contrastive:
 
     whose first two terms have the gradient of the negative log-likelihood, mean dE(real) - mean dE(chain), if
     the chains follow exp(-E). The last bounds the scores. The last batch of an epoch may have fewer
-    real images than slots: each mean has its own count.
+    real images than slots: each mean has its own count. Means over slots of what `diagnostics` tells of the
+    chains, and of the ages of those that rest in the buffer, are metrics too.
 
     Args:
         node: `objective` of the spec: `regulariser`, `data_noise`.
         spec: `sampler`, `train.seed` and the threads that a replica has.
     """
 
-    metrics = ("loss", "regulariser", "contrastive_divergence", "real_score", "fake_score")
+    metrics = (
+        "loss",
+        "regulariser",
+        "contrastive_divergence",
+        "real_score",
+        "fake_score",
+        *diagnostics.METRICS,
+    )
     validation_metrics = ("contrastive_divergence", "real_score", "fake_score")
     products = ("chain",)
 
@@ -41,10 +50,13 @@ class Contrastive:
         self._threads = max(1, spec.strategy.cpus_per_worker // spec.strategy.devices_per_worker)
 
     def prepare(self, model: Any, batch: Batch) -> Batch:
-        """Run the chains from `start` [batch, ...]; `chain`, shaped the same, is where they end. The network
-        is in inference mode, and no gradient flows through the chains."""
-        address = Address(self._noise(Purpose.CHAIN_NOISE), batch["step"], batch["first"])
-        ends = chains(
+        """Run the chains from `start` [batch, ...]; `chain`, shaped the same, is where they end, and
+        numbers of each [batch] join under the names of `diagnostics.METRICS`. The network is in inference
+        mode, and no gradient flows through the chains."""
+        address = Address(
+            self._noise(Purpose.CHAIN_NOISE), batch["step"], batch["first"], self._noise(Purpose.ACCEPTANCE)
+        )
+        reached = ends(
             slope_of(model),
             batch["start"],
             self._rule,
@@ -52,7 +64,13 @@ class Contrastive:
             steps=self._sampler.steps,
             lanes=_lanes(self._threads),
         )
-        return batch | {"chain": ends}
+        told = diagnostics.of_chains(batch["start"], reached, steps=self._sampler.steps)
+        return batch | {
+            "chain": reached.images,
+            **told,
+            "chain_age": batch["age"],
+            "chain_age_oldest": batch["oldest"],
+        }
 
     def loss(self, model: Any, batch: Batch) -> tuple[Any, Shares]:
         """The local share of the loss, and those of `metrics`; real images and chains are scored together."""
@@ -63,6 +81,7 @@ class Contrastive:
         squares = _mean_real(of_real**2, batch) + _mean_fake(of_fake**2, batch)
         shares["regulariser"] = self._regulariser * squares
         shares["loss"] = shares["contrastive_divergence"] + shares["regulariser"]
+        shares |= {name: _mean_fake(batch[name], batch) for name in diagnostics.METRICS}
         return shares["loss"], shares
 
     def validate(self, model: Any, batch: Batch) -> Shares:

@@ -9,7 +9,8 @@ import numpy as np
 Batch = dict[str, Any]
 """Tensors by name. Always there: `input` and `target` [batch, ...], `weight` float32 [batch] (0 where the
 row holds no example), and scalars `step` int64 (the 0-based batch index), `first` int64 (global position of
-the first row), `count` float32 (true examples in the global batch), `slots` float32 (the global batch)."""
+the first row), `count` float32 (true examples in the global batch), `units` float32 (what these count,
+such as words: of most data 1 each), `slots` float32 (the global batch)."""
 
 Shares = dict[str, Any]
 """Local shares of metrics by name, float32 scalars: the sum over all replicas is the metric."""
@@ -43,6 +44,9 @@ class Objective(Protocol):
 
     All methods but `memory` are called inside a compiled function, on one replica's rows. Losses and
     metrics are sums over those rows divided by a global count, so shares add over replicas.
+    The count of validation's is the batch's `count`, unless the objective has an attribute `per` = "units".
+    One that trains parts of a model in turn has a method `anew(batch)`, a bool scalar: the optimizer forgets
+    what it has gathered before this step's update.
     """
 
     metrics: tuple[str, ...]

@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
+from lehr.spec.language import Recipes
 from lehr.spec.node import Attribute, Count, Counts, Interval, Node, Options, Source, Whole, tag
+from lehr.spec.points import Land
 
 _OPTIONS = "Options of the store of `root`; left out, the job's where the scheme is the same."
 
@@ -26,6 +28,9 @@ class _Images(Node):
         None, description="Height and width in pixels; null: as published."
     )
     range: Interval = Field((0.0, 1.0), description="What black and white become.")
+    levels: Annotated[int, Field(ge=2, le=256)] | None = Field(
+        None, description="Grey levels: pixels are the whole numbers 0 to levels - 1, without a range."
+    )
     train_examples: Count | None = Field(None, description="Use only the first n training examples.")
     validation_examples: Count | None = Field(None, description="Use only the first n held-out examples.")
 
@@ -34,6 +39,11 @@ class _Images(Node):
         """Of one example: [height, width, channels]."""
         size = self.image_size or self.native_size
         return (size, size, 1)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What black and white become."""
+        return (0.0, self.levels - 1.0) if self.levels else self.range
 
     def examples(self) -> tuple[int, int]:
         """Training and held-out examples that a run uses."""
@@ -83,6 +93,7 @@ class CustomData(Node):
     storage_options: Options = Field({}, description=_OPTIONS)
     range: Interval = Field((0.0, 1.0), description="The range of the inputs.")
     shape: Counts = Field(description="Of one example: [height, width, channels] for images.")
+    levels: Count | None = Field(None, description="Inputs are the whole numbers 0 to levels - 1; null: any.")
     classes: Count | None = Field(None, description="How many classes the targets have, if they are classes.")
     train_examples: Count = Field(description="How many training examples there are.")
     validation_examples: Whole = Field(description="How many held-out examples there are.")
@@ -91,6 +102,11 @@ class CustomData(Node):
     def target(self) -> str:
         """Where the code is."""
         return self.kind
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The range of the inputs."""
+        return self.range
 
     def examples(self) -> tuple[int, int]:
         """Training and held-out examples that a run uses."""
@@ -101,6 +117,8 @@ Data = Annotated[
     Annotated[Digits, Tag("kind=digits")]
     | Annotated[Mnist, Tag("kind=mnist")]
     | Annotated[FashionMnist, Tag("kind=fashion_mnist")]
+    | Annotated[Land, Tag("kind=land")]
+    | Annotated[Recipes, Tag("kind=recipes")]
     | Annotated[CustomData, Tag("kind=custom")],
     Discriminator(tag),
 ]

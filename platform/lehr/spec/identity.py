@@ -20,6 +20,14 @@ OPERATIONAL: tuple[Path, ...] = (
     ("train", "compile"),
 )
 
+# Keys that came after there were runs, and the value at which training is what it was before them.
+ADDED: Mapping[Path, Any] = {
+    ("data", "levels"): None,
+    ("sampler", "noise_end"): None,
+    ("sampler", "acceptance"): False,
+    ("train", "average"): None,
+}
+
 
 def essence(document: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a spec's document that changes the result, as dotted path and value of each leaf."""
@@ -30,7 +38,7 @@ def essence(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _collect(value: Any, path: Path, leaves: dict[str, Any]) -> None:
-    if path in OPERATIONAL:
+    if path in OPERATIONAL or (path in ADDED and value == ADDED[path]):
         return
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():

@@ -10,7 +10,7 @@ from lehr.spec import kinds, needs
 from lehr.spec.data import Data
 from lehr.spec.models import Model
 from lehr.spec.node import Name, Node, Options, Target, tag
-from lehr.spec.objectives import Langevin, Objective
+from lehr.spec.objectives import Objective, Sampler
 from lehr.spec.place import Path, Problem
 from lehr.spec.search import Search
 from lehr.spec.sections import (
@@ -41,7 +41,7 @@ class Spec(Node):
     data: Data = Field(description="What it is trained on.")
     train: Train = Field(description="How it is trained.")
     objective: Objective = Field(default=None, validate_default=True, description="What a step minimises.")
-    sampler: Langevin | None = Field(None, description="How chains move; contrastive divergence needs one.")
+    sampler: Sampler | None = Field(None, description="How chains move; contrastive divergence needs one.")
     strategy: Strategy = Field(Strategy.model_validate({}), description="Over what it is spread.")
     checkpoint: Checkpoint = Field(Checkpoint.model_validate({}), description="When the state is saved.")
     samples: Samples | None = Field(None, description="Samples drawn during training; null: none.")
@@ -85,6 +85,12 @@ class Spec(Node):
             if needs.scheme(node.get(key)) == ours:
                 filled[name] = {**node, "storage_options": given["storage_options"]}
         return {**given, **filled}
+
+    @property
+    def draws(self) -> str:
+        """The code that draws samples from the model, `module:Attribute`; "" where nothing can."""
+        of_your_own = ":" in self.model.kind
+        return "" if of_your_own and self.sampler is None else self.model.draws
 
     def document(self) -> dict[str, Any]:
         """The spec as plain JSON values, every default filled in. Holds references to secrets, no secrets."""

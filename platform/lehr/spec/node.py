@@ -90,6 +90,13 @@ def _workers(value: Any) -> Any:
     raise PydanticCustomError("workers", "neither a number of workers nor a range of them")
 
 
+def _units(value: Any) -> Any:
+    value = as_tuple(value)
+    if _count(value) or (isinstance(value, tuple) and value and all(map(_count, value))):
+        return value
+    raise PydanticCustomError("units", "neither a number of units nor a list of them")
+
+
 def _step(value: Any) -> Any:
     if value == "latest" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
@@ -138,6 +145,13 @@ _ONE_OR_RANGE = {
         {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
     ]
 }
+_ONE_OR_SEVERAL = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+    ]
+}
 _STEP = {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "latest"}]}
 Workers = Annotated[int | tuple[int, int], BeforeValidator(_workers), WithJsonSchema(_ONE_OR_RANGE)]
+Units = Annotated[int | tuple[int, ...], BeforeValidator(_units), WithJsonSchema(_ONE_OR_SEVERAL)]
 Step = Annotated[int | str, BeforeValidator(_step), WithJsonSchema(_STEP)]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
+from lehr.spec.autoregressive import Likelihood
+from lehr.spec.boltzmann import BoltzmannLearning
+from lehr.spec.language import Language
 from lehr.spec.node import Attribute, Count, Decay, Fraction, Node, NotNegative, Positive, tag
+from lehr.spec.points import Density
+
+_ACCEPTANCE = "with acceptance the noise is sqrt(2 step_size): remove noise and noise_end"
+_FROM_NOTHING = "noise_end: there is no geometric fall from a noise of 0"
 
 
 class Contrastive(Node):
@@ -19,9 +27,15 @@ class Contrastive(Node):
         "contrastive_divergence",
         "real_score",
         "fake_score",
+        "chain_gradient",
+        "chain_displacement",
+        "chain_saturation",
+        "chain_acceptance",
+        "chain_age",
+        "chain_age_oldest",
     )
     validation_metrics: ClassVar[tuple[str, ...]] = ("contrastive_divergence", "real_score", "fake_score")
-    needs_sampler: ClassVar[bool] = True
+    sampler: ClassVar[str | None] = "langevin"  # the kind that it needs
     needs_classes: ClassVar[bool] = False
 
     kind: Literal["contrastive"]
@@ -37,7 +51,7 @@ class Classification(Node):
     target: ClassVar[str] = "lehr.objectives.classification:Classification"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
     validation_metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
-    needs_sampler: ClassVar[bool] = False
+    sampler: ClassVar[str | None] = None
     needs_classes: ClassVar[bool] = True
 
     kind: Literal["classification"]
@@ -50,7 +64,7 @@ class CustomObjective(Node):
     model_config = ConfigDict(extra="allow")
     metrics: ClassVar[tuple[str, ...]] = ()  # not known here
     validation_metrics: ClassVar[tuple[str, ...]] = ()
-    needs_sampler: ClassVar[bool] = False
+    sampler: ClassVar[str | None] = None
     needs_classes: ClassVar[bool] = False
 
     kind: Attribute = Field(
@@ -66,6 +80,10 @@ class CustomObjective(Node):
 Objective = Annotated[
     Annotated[Contrastive, Tag("kind=contrastive")]
     | Annotated[Classification, Tag("kind=classification")]
+    | Annotated[Likelihood, Tag("kind=likelihood")]
+    | Annotated[Density, Tag("kind=density")]
+    | Annotated[Language, Tag("kind=language")]
+    | Annotated[BoltzmannLearning, Tag("kind=boltzmann")]
     | Annotated[CustomObjective, Tag("kind=custom")],
     Discriminator(tag),
 ]
@@ -85,7 +103,39 @@ class Langevin(Node):
     steps: Count = Field(60, description="Langevin steps a chain makes in a training step.")
     step_size: Positive = Field(10.0, description="How far a step follows the gradient.")
     noise: NotNegative = Field(0.005, description="Standard deviation of the noise added in a step.")
+    noise_end: Positive | None = Field(
+        None, description="What the noise falls to, geometrically, by a chain's last step; null: it stays."
+    )
+    acceptance: bool = Field(
+        False,
+        description="Metropolis-adjusted: steps are tested, walls reflect, the noise is sqrt(2 step_size).",
+    )
     gradient_clip: Positive | None = Field(
         0.03, description="Largest absolute value of a gradient's element."
     )
     buffer: Buffer = Field(Buffer.model_validate({}), description="Where chains rest between training steps.")
+
+    @model_validator(mode="after")
+    def one_noise(self) -> Self:
+        """Refuse a noise that would not be used, and a fall from nothing."""
+        if self.acceptance and (self.noise != type(self).model_fields["noise"].default or self.noise_end):
+            raise PydanticCustomError("range", _ACCEPTANCE)
+        if self.noise_end is not None and self.noise == 0.0:
+            raise PydanticCustomError("range", _FROM_NOTHING)
+        return self
+
+
+class Gibbs(Node):
+    """Block Gibbs sampling (Geman and Geman 1984) of binary units."""
+
+    kind: Literal["gibbs"]
+    steps: Count = Field(1, description="Sweeps over all units that a chain makes in a training step (k).")
+    persistent: bool = Field(
+        True, description="Chains go on from step to step, one a place of the batch; else each from the data."
+    )
+
+
+Sampler = Annotated[
+    Annotated[Langevin, Tag("kind=langevin")] | Annotated[Gibbs, Tag("kind=gibbs")],
+    Discriminator(tag),
+]

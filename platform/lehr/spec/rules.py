@@ -8,6 +8,10 @@ from lehr.spec.job import Spec
 from lehr.spec.place import Problem, listing, nearest
 
 Rule = Callable[[Spec], Iterator[Problem]]
+_SUCH = {  # by kind of sampler
+    "langevin": "kind: langevin, steps: 60, step_size: 10.0, noise: 0.005",
+    "gibbs": "kind: gibbs, steps: 1, persistent: true",
+}
 
 
 def problems(spec: Spec) -> list[Problem]:
@@ -42,16 +46,6 @@ def _sweep(spec: Spec) -> Iterator[Problem]:
     if spec.search is not None:
         do = "lehr sweep FILE; or remove search: (--set search=null --run NAME)"
         yield spec.problem("search", "this is a sweep, no single run", do=do)
-
-
-def _not_built(spec: Spec) -> Iterator[Problem]:
-    if spec.recovery.on_divergence == "rollback":
-        yield spec.problem(
-            "recovery.on_divergence",
-            "rollback is not built yet",
-            accepted="stop",
-            do="--set recovery.on_divergence=stop",
-        )
 
 
 def _strategy(spec: Spec) -> Iterator[Problem]:
@@ -100,7 +94,7 @@ def _division(spec: Spec) -> Iterator[Problem]:
             f" ({workers(spec)} workers x {spec.strategy.devices_per_worker} devices)",
             accepted=f"a multiple of {parts}, such as {_multiples(batch, parts)}",
         )
-    if spec.sampler is not None and spec.sampler.buffer.size % batch:
+    if spec.sampler is not None and spec.sampler.kind == "langevin" and spec.sampler.buffer.size % batch:
         size = spec.sampler.buffer.size
         yield spec.problem(
             "sampler.buffer.size",
@@ -145,20 +139,40 @@ def _classes(spec: Spec) -> Iterator[Problem]:
 
 def _sampler(spec: Spec) -> Iterator[Problem]:
     objective = spec.objective
-    if objective.needs_sampler and spec.sampler is None:
+    wanted, kind = objective.sampler, spec.sampler.kind if spec.sampler is not None else None
+    if wanted and kind is None:
         yield spec.problem(
-            "sampler",
-            f"missing: objective {objective.kind} moves chains",
-            accepted="a mapping such as {kind: langevin, steps: 60, step_size: 10.0, noise: 0.005}",
-        )
-    elif (
-        not objective.needs_sampler and ":" not in objective.kind and spec.sampler is not None and _fits(spec)
-    ):
+            "sampler", f"missing: objective {objective.kind} moves chains",
+            accepted=f"a mapping such as {{{_SUCH[wanted]}}}",
+        )  # fmt: skip
+    elif wanted and kind != wanted:
+        came = f"objective {objective.kind} moves chains by {wanted}; {kind} came"
+        yield spec.problem("sampler.kind", came, accepted=f"{{{_SUCH[wanted]}}}")
+    elif kind and not wanted and ":" not in objective.kind and _fits(spec):
         came = f"objective {objective.kind} has no chains to move"
         yield spec.problem("sampler", came, do="remove sampler:")
-    if spec.samples is not None and not spec.model.samples:
-        came = f"model {spec.model.kind} is a classifier: it draws no samples"
+
+
+def _samples(spec: Spec) -> Iterator[Problem]:
+    asked, model = spec.samples, spec.model
+    if asked is None:
+        return
+    if not model.draws:
+        came = f"model {model.kind} is a classifier: it draws no samples"
         yield spec.problem("samples", came, do="remove samples:")
+        return
+    for name in sorted(asked.model_fields_set - {"every", "count", *model.settings}):
+        if getattr(asked, name) == type(asked).model_fields[name].default:
+            continue  # a job that was written out in full
+        came = f"samples of model {model.kind} have no {name}"
+        yield spec.problem(f"samples.{name}", came, accepted=listing(model.settings) or "every, count")
+
+
+def _demands(spec: Spec) -> Iterator[Problem]:
+    """What the model's own row demands."""
+    demands = getattr(spec.model, "demands", None)
+    if demands is not None:
+        yield from demands(spec)
 
 
 def _data(spec: Spec) -> Iterator[Problem]:
@@ -167,11 +181,20 @@ def _data(spec: Spec) -> Iterator[Problem]:
         resizes = "image_size" in type(spec.data).model_fields
         path, do = ("data.image_size", "--set data.image_size=28") if resizes else ("data.shape", "")
         yield spec.problem(path, f"model {spec.model.kind}: {refusal}; {size} came", do=do)
-    if spec.model.kind == "ebm" and spec.data.range != (-1.0, 1.0):
-        low, high = spec.data.range
+    yield from _range(spec)
+
+
+def _range(spec: Spec) -> Iterator[Problem]:
+    levels, given = getattr(spec.data, "levels", None), type(spec.data).model_fields.get("range")
+    if levels and given is not None and getattr(spec.data, "range", None) != given.default:
+        came = f"with data.levels the pixels are 0 to {levels - 1}, and have no other range"
+        yield spec.problem("data.range", came, do="remove data.range or data.levels")
+    bounds = spec.data.bounds
+    if spec.model.kind == "ebm" and bounds is not None and bounds != (-1.0, 1.0):
         yield spec.problem(
             "data.range",
-            f"[{low:g}, {high:g}] does not fit the chains of an energy-based model, which live in [-1, 1]",
+            f"[{bounds[0]:g}, {bounds[1]:g}] does not fit the chains of an energy-based model, which live in "
+            "[-1, 1]",
             accepted="[-1, 1]",
             do="--set 'data.range=[-1, 1]'",
         )
@@ -195,12 +218,13 @@ def _best(spec: Spec) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     _sweep,
-    _not_built,
     _strategy,
     _accelerator,
     _division,
     _objective,
     _sampler,
+    _samples,
     _data,
+    _demands,
     _best,
 )

@@ -12,6 +12,7 @@ from lehr.spec.node import (
     Decay,
     Metric,
     Node,
+    NotNegative,
     Options,
     Positive,
     Secret,
@@ -77,6 +78,10 @@ class Train(Node):
     )
     gradient_clip: Positive | None = Field(None, description="Largest global norm of the gradients.")
     optimizer: Optimizer = Field(description="What turns gradients into updates.")
+    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Decay of a mean of the weights to validate and draw with, such as 0.999; null: none.",
+    )
 
 
 class Strategy(Node):
@@ -119,11 +124,17 @@ class Checkpoint(Node):
 
 
 class Samples(Node):
-    """Samples drawn from the model during training."""
+    """Samples drawn from the model during training. A model takes some of the keys after `count`."""
 
     every: Every = Field(description="How often.")
     count: Count = Field(16, description="How many are drawn.")
-    steps: Count = Field(1000, description="Sampler steps for each.")
+    steps: Count = Field(1000, description="Sampler steps for each; of models with chains.")
+    temperature: NotNegative = Field(
+        1.0, description="Below 1 likely values become likelier, 0: the likeliest; of autoregressive models."
+    )
+    top_k: Count | None = Field(None, description="Draw from the k likeliest words only; null: from all.")
+    prompt: Text | None = Field(None, description="How a text begins.")
+    length: Count = Field(100, description="Most words of a text, those of the prompt included.")
 
 
 class Validation(Node):
@@ -146,8 +157,10 @@ class Recovery(Node):
         10.0,
         description="How long a step, a validation or a set of samples may take; then the group is hung.",
     )
-    on_divergence: Literal["stop", "rollback"] = Field(
-        "stop", description="When the loss is no number: stop, or go back to the last good checkpoint."
+    on_divergence: Literal["stop", "rollback", "halve_step"] = Field(
+        "stop",
+        description="When the loss is no number: stop; or go back to a checkpoint, five times at most, "
+        "and pass over batches, or halve sampler.step_size (else the learning rate).",
     )
     max_unsaved_minutes: Positive = Field(30.0, description="How long to train on while storage fails.")
     on_storage_outage: Literal["pause", "stop", "continue"] = Field(

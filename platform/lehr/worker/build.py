@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,14 @@ import tensorflow as tf
 
 from lehr.data.feed import Feed
 from lehr.loop import optimizer as optimizers
-from lehr.loop.optimizer import LossScale
+from lehr.loop.optimizer import Average, LossScale
 from lehr.loop.step import StepOptions, training_step, validation_step
 from lehr.objectives.objective import Memory, Objective
 from lehr.plan import Plan
 from lehr.seeds import Purpose, key
 from lehr.spec import kinds
 from lehr.strategies.strategy import Replicated, Strategy
-from lehr.worker.state import Snapshot, named_slots
+from lehr.worker.state import Snapshot, named_slots, named_weights
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Built:
     variables: dict[str, Any]  # weights and slots by name, for the guard
     update: Replicated
     validate: Replicated
+    average: Average | None
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While it lasts, the model has the mean of its weights, if one is kept."""
+        return self.average.lent() if self.average is not None else nullcontext()
 
 
 def network(plan: Plan, shape: tuple[int, ...]) -> Any:
@@ -71,9 +77,11 @@ def build(plan: Plan, strategy: Strategy) -> Built:
         optimizer = optimizers.build(spec.train.optimizer)
         optimizer.build(model.trainable_variables)
         scale = LossScale() if spec.train.precision == "mixed_float16" else None
+        average = _average(model, spec.train.average)
     memory = objective.memory(shape=feed.shape, slots=rows, first_slot=first, global_slots=plan.global_batch)
     slots = named_slots(optimizer) | (scale.variables if scale else {})
-    options = StepOptions(xla=xla(plan), clip=spec.train.gradient_clip, loss_scale=scale)
+    slots |= average.variables if average is not None else {}
+    options = StepOptions(xla=xla(plan), clip=spec.train.gradient_clip, loss_scale=scale, average=average)
     snapshot = Snapshot(model, slots, memory, first_slot=first)
     return Built(
         model,
@@ -85,4 +93,11 @@ def build(plan: Plan, strategy: Strategy) -> Built:
         snapshot.variables,
         update=training_step(model, objective, optimizer, strategy, options),
         validate=validation_step(model, objective, strategy),
+        average=average,
     )
+
+
+def _average(model: Any, decay: float | None) -> Average | None:
+    if decay is None:
+        return None
+    return Average({name: v for name, v in named_weights(model).items() if v.trainable}, decay)

@@ -21,6 +21,7 @@ from lehr.strategies.guard import agree
 from lehr.strategies.strategy import make
 from lehr.tracking import tracker as trackers
 from lehr.worker.clock import StopRequest
+from lehr.worker.divergence import Detour
 from lehr.worker.life import Life
 from lehr.worker.outcome import Outcome
 
@@ -46,7 +47,7 @@ def main(
     devices.configure(
         threads=plan.threads_per_worker,
         devices=plan.devices_per_worker,
-        side_by_side=plan.spec.sampler is not None,
+        side_by_side=plan.side_by_side,
     )
     keras.config.set_dtype_policy(plan.spec.train.precision)
     base = storage if storage is not None else stores.connect(plan.spec.storage, plan.storage_options())
@@ -56,7 +57,11 @@ def main(
     attempt = agree(strategy, [_claim(plan, run) if strategy.rank == 0 else 0])[0]
     with _terminated(request):
         try:
-            return _live(life(plan, base, strategy, attempt, request))
+            ended = _live(life(plan, base, strategy, attempt, request))
+            while isinstance(ended, Detour):
+                attempt = agree(strategy, [_claim(plan, run) if strategy.rank == 0 else 0])[0]
+                ended = _live(life(plan, base, strategy, attempt, request, ended))
+            return ended
         finally:
             strategy.close()
 
@@ -70,12 +75,13 @@ def _claim(plan: Plan, run: Store) -> int:
     return attempt
 
 
-def _live(life: Life) -> Outcome:
+def _live(life: Life) -> Outcome | Detour:
+    """How an attempt ended; or what another one does otherwise, from the newest checkpoint."""
     try:
         try:
             return life.train()
         except DivergenceError as error:
-            return life.end("diverged", message=str(error))
+            return life.turn_back(error) or life.end("diverged", message=str(error))
     except BaseException as error:
         life.fail(error)
         raise

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from lehr import figures, index, journal, samples, status
+from lehr import index, journal, samples, status
 from lehr.checkpoint.manifest import address, name
 from lehr.checkpoint.saver import Saver
 from lehr.checkpoint.shares import Patience
@@ -27,8 +28,10 @@ from lehr.strategies.guard import Guard, share
 from lehr.strategies.strategy import Strategy
 from lehr.tracking import tracker as trackers
 from lehr.vitals import OURS
+from lehr.worker import divergence, sampling
 from lehr.worker.build import build
 from lehr.worker.clock import LEAVE, STOP, Clock, Ear, StopRequest
+from lehr.worker.divergence import Detour
 from lehr.worker.outage import Outage
 from lehr.worker.outbox import Item, Outbox
 from lehr.worker.outcome import Outcome
@@ -36,7 +39,7 @@ from lehr.worker.outcome import Status as Ending
 from lehr.worker.pulse import Pulse
 from lehr.worker.report import Report
 from lehr.worker.resume import initialise, resume
-from lehr.worker.sampling import Sampler
+from lehr.worker.sampling import Drawer, Wanted
 
 QUIET = frozenset({"checkpoint_part", "initialised", "initialised_from", "weights"})  # in others' logs
 SETTLE_S = 60.0  # for what waits to be written beside a checkpoint
@@ -68,20 +71,24 @@ class Life:
         strategy: of this worker.
         attempt: this life of the run, as claimed in its journal.
         request: somebody's wish to stop.
+        detour: what it does otherwise than the plan says, because the run diverged;
+            None: what its newest checkpoint says.
     """
 
     def __init__(
-        self, plan: Plan, storage: Store, strategy: Strategy, attempt: int, request: StopRequest
-    ) -> None:
+        self, plan: Plan, storage: Store, strategy: Strategy, attempt: int, request: StopRequest,
+        detour: Detour | None = None,
+    ) -> None:  # fmt: skip
         run = storage.below(plan.run_id)
         self._plan, self._run, self._strategy, self._attempt = plan, run, strategy, attempt
-        self._request = request
+        self._request, self._detour, self._met = request, detour or divergence.NONE, detour is not None
+        self._own: DivergenceError | None = None
         OURS.begin(strategy.rank, self._event)
         self._step, self._resumed = 0, ""
         self._leaves = False  # rather than stops
         self._report: Report | None = None
         self._pulse: Pulse | None = None
-        self._sampler: Sampler | None = None
+        self._drawer: Drawer | None = None
         self._fence = Fence(run, attempt)
         recovery = plan.spec.recovery
         patience_s = 60.0 * recovery.max_unsaved_minutes
@@ -120,7 +127,9 @@ class Life:
     def train(self) -> Outcome:
         """Build, resume, train."""
         plan, strategy = self._plan, self._strategy
-        built = self._built = build(plan, strategy)
+        if not self._met:
+            self._detour = divergence.found(self._patient, plan, strategy)
+        built = self._built = build(divergence.changed(plan, self._detour), strategy)
         self._meter, self._watch = Meter(built.objective.metrics), Stopwatch()
         early: list[tuple[str, dict[str, Any]]] = []
         began = time.perf_counter()
@@ -131,13 +140,17 @@ class Life:
             self._step, self._resumed = manifest.step, manifest.name
             self._meter.restore(progress["meter"])
             self._saver.resumed_from(manifest)
+        divergence.slow(built.variables, plan, self._detour)
+        if self._met:
+            rule = plan.spec.recovery.on_divergence
+            early.append(("turned_back", {"rule": rule, **asdict(self._detour)}))
         OURS.step = self._step
         self._begin(early, restore_s=time.perf_counter() - began)
         self._guard = Guard(strategy, built.variables)
         self._guard.check_sum()
         self._guard.check_parameters(self._step)
         self._clock = Clock(plan, rank=strategy.rank, stop=self._request, start=self._step)
-        batches = built.feed.batches(self._step)
+        batches = built.feed.batches(self._step + self._detour.passed)
         parts = Parts(built.update, batches, built.memory, strategy.local_replicas, self._meter, self._watch)
         try:
             self._step = train(parts, self, start=self._step, steps=plan.steps)
@@ -166,7 +179,14 @@ class Life:
             )
         for event, fields in early:
             self._event(event, step=self._step, **fields)
+        self._leave_assets()
         self._tell("running")
+
+    def _leave_assets(self) -> None:
+        """What samples need without the data; the same at every attempt."""
+        if self._report is not None:
+            for name, data in self._built.feed.assets.items():
+                self._patient.write(f"{sampling.ASSETS}/{name}", data)
 
     # --- what the loop asks for -------------------------------------------------------------------
 
@@ -188,14 +208,19 @@ class Life:
     def check(self, step: int, metrics: np.ndarray) -> None:
         if not np.isfinite(metrics).all():
             values = dict(zip(self._built.objective.metrics, metrics.tolist(), strict=True))
-            raise DivergenceError(
-                letter(
-                    f"step {step}",
-                    f"training diverged: {values}",
-                    do="lower train.optimizer.learning_rate (or sampler.step_size) and train under another "
-                    "--run id; the last checkpoint is from before it",
-                )
+            raise self._diverged(step, f"training diverged: {values}")
+
+    def _diverged(self, step: int, came: str) -> DivergenceError:
+        self._step = step
+        self._own = DivergenceError(
+            letter(
+                f"step {step}",
+                came,
+                do="lower train.optimizer.learning_rate (or sampler.step_size) and train under another "
+                "--run id, or let it go back: recovery.on_divergence; the last checkpoint is from before it",
             )
+        )
+        return self._own
 
     def entry(self, step: int) -> None:
         means, steps, examples = self._meter.take("entry")
@@ -209,10 +234,11 @@ class Life:
         means, _, _ = self._meter.take("epoch")
         objective = self._built.objective
         assert self._built.held_out is not None, "validation without held-out examples"
-        with self._built.held_out.validation_batches() as batches:
+        with self._built.averaged(), self._built.held_out.validation_batches() as batches:
             held_out = score(
-                self._built.validate, batches, objective.validation_metrics, self._strategy.local_replicas
-            )
+                self._built.validate, batches, objective.validation_metrics,
+                self._strategy.local_replicas, getattr(objective, "per", "count"),
+            )  # fmt: skip
         self._values(
             step,
             {f"validation/{k}": v for k, v in held_out.items()}
@@ -226,15 +252,18 @@ class Life:
         OURS.enter("samples")
         node = self._plan.spec.samples
         assert node is not None, "samples are due and the job asks for none"
-        if self._sampler is None:
-            self._sampler = Sampler(self._plan, self._built.model)
-        drawn = self._sampler.draw(count=node.count, steps=node.steps)
-        pictures = figures.pictures(drawn.images, drawn.frames, drawn.frame_steps, drawn.energies)
-        folder, meta = samples.at_step(step), Meta.of(self._plan, step=step, attempt=self._attempt)
+        if self._drawer is None:
+            self._drawer = sampling.drawer(self._plan, self._built.model, self._built.feed.assets)
+        wanted = Wanted.of(self._plan)
+        with self._built.averaged():
+            drawn = self._drawer.draw(wanted)
+        settings = wanted.settings(self._plan)
+        meta = Meta.of(self._plan, step=step, attempt=self._attempt, seed=wanted.seed, settings=settings)
+        folder = samples.at_step(step)
 
         def send() -> None:
-            samples.write(self._samples, folder, drawn, pictures, meta)
-            self._event("samples", step=step, folder=folder, pictures=list(pictures))
+            samples.write(self._samples, folder, drawn, meta)
+            self._event("samples", step=step, folder=folder, pictures=list(drawn.pictures))
 
         def failed(reason: str) -> None:
             self._event("samples_failed", step=step, folder=folder, reason=reason)
@@ -242,9 +271,11 @@ class Life:
         self._outbox.add(Item(send, failed))
 
     def save(self, step: int) -> None:
+        if not divergence.finite(self._built.variables):
+            raise self._diverged(step, "weights are no numbers")
         self._guard.check_parameters(step)
         state = self._built.snapshot.take(
-            {"step": step, "meter": self._meter.state()}, rank=self._strategy.rank
+            {"step": step, "meter": self._meter.state(), **self._detour.progress()}, rank=self._strategy.rank
         )
         self._saver.save(step, state, self._report.metrics if self._report else {})
 
@@ -275,6 +306,27 @@ class Life:
         if self._pulse is not None:
             self._pulse.close(status.ENDINGS.get(outcome, outcome), self._step, message)
         return Outcome(outcome, self._step, self._report.metrics if self._report else {}, message)
+
+    def turn_back(self, error: DivergenceError) -> Detour | None:
+        """What another attempt does otherwise, from the newest checkpoint; None: the run ends here.
+
+        If there is to be one, this attempt is over: what it had to say is said, what it saved is stored.
+        """
+        if self._plan.spec.recovery.on_divergence == "stop" or error is not self._own:
+            return None  # a sweep that watches has its own idea of divergence, and ends the trial
+        self._outage.finish(self._step, insist=False)
+        step = self._step
+        detour = divergence.next_one(self._run, self._plan, self._strategy, self._detour, step=step)
+        if detour is None:
+            return None
+        self._saver.close()
+        if self._pulse is not None:
+            self._pulse.close("starting", step, str(error))
+        if self._report is not None:
+            self._outbox.close(SETTLE_S)
+            self._event("diverged", step=step, message=str(error))
+            self._report.close(step, "failed", patience_s=END_S)
+        return detour
 
     def fail(self, error: BaseException) -> None:
         """Leave what can be left: the launcher may start another attempt.

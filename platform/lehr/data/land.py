@@ -1,0 +1,106 @@
+"""Points on land: where a map of the world is not sea, in boxes of 5 degrees.
+
+The map is flat, longitude across and latitude up (plate carree), and its four corners are those of [-1, 1] x
+[-1, 1]: x = longitude / 180, y = latitude / 90. The mask below was drawn by hand, from general knowledge,
+for this
+purpose: no file or survey is behind it, small islands are missing, and so is Antarctica, which this kind of
+map stretches most. "Uniform over the land" means over its area on the map, not on the globe: a box in
+Greenland counts as much as one in Congo.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lehr import seeds
+from lehr.data.arrays import Arrays
+from lehr.seeds import Purpose
+
+# Each line is a row of boxes from 180 degrees west to 180 degrees east; the first one ends at the north pole.
+_DRAWN = """
+........................................................................
+..................#####.########........................................
+................#####.##########.......##..............###..............
+...........##########....#######..............##..##############........
+##.################..###.#####.........#################################
+...##############...###...##...##....###################################
+....##...#########..####...........#.#.#########################...##...
+..........###############.........###############################..#....
+...........##############..........#############################........
+...........###########............###.####..##.###############..#.......
+...........##########.............##.#.#######.#############.#.#........
+............########..............#####.####################..#.........
+.............####..#.............#############.#############............
+...............##..##............##########.####..#########.............
+...............####..#...........###########.##....##..###..#...........
+..................#..##..........#############.....#....##..#...........
+....................#####.........############......#...#..#............
+....................######............#######...........#.##............
+....................########..........######............#.#.#.###.......
+....................#########..........#####.............##.....##......
+.....................#######...........#####..................#.#.......
+.....................#######...........####..#...............####.......
+......................#####............####..#.............#######......
+......................####.............###.................########.....
+......................###...............##.................##..###......
+.....................###........................................##.....#
+.....................##..........................................#....#.
+.....................##.................................................
+.....................#..................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+"""
+MASK = np.array([[box == "#" for box in line] for line in _DRAWN.split()])
+"""bool [36, 72]: which boxes are land, north to south and west to east."""
+
+MAP_AREA = 4.0
+AREA = MAP_AREA * float(MASK.mean())
+"""Of the land, in units of the plane. The density of its own law is 1 / AREA there, and 0 in the sea."""
+
+_SPLITS = ("train", "validation")
+
+
+def load(node: Any, split: str, *, cache: Path | None = None) -> Arrays:
+    """One split: points drawn uniformly from the land, float32 [examples, 2]; all targets are 0.
+
+    Point i of a split depends on the data's seed and on i alone, so more examples begin with the same ones.
+
+    Args:
+        node: `data` of the spec: `seed`, `train_examples`, `validation_examples`.
+        split: "train" or "validation".
+        cache: not used; sources are all called alike.
+    """
+    count = node.examples()[_SPLITS.index(split)]
+    return Arrays(points(node.seed, _SPLITS.index(split), count), np.zeros(count, np.int64))
+
+
+def points(seed: int, stream: int, count: int) -> np.ndarray:
+    """`count` points drawn uniformly from the land, (x, y) each: float32 [count, 2]; streams are apart."""
+    draws = seeds.uniform(seed, Purpose.LAND, (stream, 0, 0), 3 * count).reshape(count, 3)
+    boxes = np.argwhere(MASK)
+    rows, columns = boxes[(draws[:, 0] * len(boxes)).astype(np.int64)].T
+    x = 2.0 * (columns + draws[:, 1]) / MASK.shape[1] - 1.0
+    y = 1.0 - 2.0 * (rows + draws[:, 2]) / MASK.shape[0]
+    return np.stack([x, y], axis=1).astype(np.float32)
+
+
+def on_land(places: np.ndarray) -> np.ndarray:
+    """Which of the points float [count, 2] lie on land: bool [count]. Beyond the map's edge nothing does."""
+    height, width = MASK.shape
+    columns = np.floor((places[:, 0] + 1.0) / 2.0 * width)
+    rows = np.floor((1.0 - places[:, 1]) / 2.0 * height)
+    # The map's own right and lower edge belong to its last boxes.
+    columns = np.where(places[:, 0] == 1.0, width - 1, columns)
+    rows = np.where(places[:, 1] == -1.0, height - 1, rows)
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    found = np.zeros(len(places), bool)
+    found[inside] = MASK[rows[inside].astype(np.int64), columns[inside].astype(np.int64)]
+    return found
