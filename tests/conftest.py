@@ -24,7 +24,8 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["LEHR_HOSTS"] = f"{first}-{first + 49}"
 
 # What failed in a helper is said as it is of a test.
-pytest.register_assert_rewrite("jobs", "learning", "machines", "ray_sweeps", "sites", "told_sweeps", "wandb_server")
+HELPERS = ("jobs", "learning", "machines", "ray_sweeps", "sites", "told_sweeps", "wandb_server")
+pytest.register_assert_rewrite(*HELPERS)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, when it is imported
 
