@@ -15,7 +15,7 @@ import jobs
 from lehr.evaluations import records
 from lehr.store import Store
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
 TESTS = Path(__file__).parents[1]
 JOB = """
 version: 1
@@ -67,7 +67,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
     environment = os.environ | {"LEHR_CACHE": str(folder / "cache"), "PYTHONPATH": str(TESTS)}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(job), str(folder / "runs")],
-        capture_output=True, text=True, timeout=400, env=environment, cwd=folder,
+        capture_output=True, text=True, timeout=850, env=environment, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return jobs.storage(folder / "runs").below("ebm"), done.stdout
@@ -83,7 +83,9 @@ def test_numbers_of_a_trained_run_are_in_its_journal(evaluated: tuple[Store, str
     trained = next(
         line["values"] for line in jobs.journal.read(run) if "validation/real_score" in line.get("values", {})
     )
-    assert values["validation/real_score"] == pytest.approx(trained["validation/real_score"], rel=1e-4)
+    assert values["validation/real_score"] == pytest.approx(
+        trained["validation/real_score"], rel=1e-4, abs=1e-5
+    )
     # Data is like data, and noise is not; a model of four steps is near noise.
     assert values["held_out/fid_lenet"] < 0.2 * values["noise/fid_lenet"]
     assert values["held_out/kid_lenet"] < 0.2 * values["noise/kid_lenet"]

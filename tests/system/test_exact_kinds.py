@@ -17,7 +17,7 @@ from lehr.store import Store
 from system.test_exactness import distance
 from system.test_resume import same_bits
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1800)]  # the first waits for most
 STRATEGIES = {
     "single": "strategy={kind: single}",
     "mirrored": "strategy={kind: mirrored, devices_per_worker: 2}",

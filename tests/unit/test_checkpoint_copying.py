@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from lehr.errors import CheckpointError, StorageError, Superseded, UserError
 from lehr.store import Store
 from ranks import SLOTS, SPEC_HASH, Ranks, same, state
 
+TESTS = Path(__file__).parents[1]
 OTHER = "7" * 64  # the hash of the job that begins with the copy
 
 
@@ -341,6 +344,18 @@ def trained(job: plan.Plan, storage: Store) -> None:
 
 @pytest.mark.slow
 def test_a_copy_trains_on_as_the_same_state_under_other_settings_would(tmp_path: Path) -> None:
+    """In a process of its own: TensorFlow's threads are set but once, and the bits depend on them."""
+    program = (
+        f"import pathlib, sys; sys.path[:0] = [{str(TESTS)!r}]; import unit.{Path(__file__).stem} as it; "
+    )
+    program += "it.trains_on_as_the_same_state(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def trains_on_as_the_same_state(tmp_path: Path) -> None:
     """Beside it, the same by hand: the original's state put into a worker of the changed job."""
     storage = jobs.storage(tmp_path)
     trained(jobs.plan(jobs.EBM, run_id="one"), storage)

@@ -110,12 +110,15 @@ def test_fewer_samples_than_features_give_no_fid_but_a_kid() -> None:
         ({"step": "7"}, "there is no checkpoint of step 7"),
         ({"features": "ebm"}, "--features: "),
         ({"features": "lenet", "count": 10}, "--count: 10 samples"),
+        ({"count": 10}, "--count: 10 samples"),
+        ({"count": 3, "metrics": "kid"}, "accepted: 4 or more of each"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_computed(
     options: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "here", lambda question: pytest.fail("computed"))
+    monkeypatch.setattr(taken, "extractor", lambda plan: pytest.fail("trained a LeNet"))
     run = a_run(tmp_path)
     a_run(tmp_path, LENET)
     with pytest.raises(UserError, match=re.escape(said)):

@@ -120,9 +120,9 @@ def test_length_includes_the_prompt_and_must_hold_it() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100])
 def test_indices_are_as_likely_as_their_weights_and_never_one_of_weight_0(count: int) -> None:
-    weights = RNG.random(count) * (RNG.random(count) < 0.6)
-    weights[RNG.integers(count)] += 0.1
-    steps = 200 if count > 2 else 20
+    chance, steps = np.random.default_rng(count), 200
+    weights = chance.random(count) * (chance.random(count) < 0.6)
+    weights[chance.integers(count)] += 0.1
     edges = np.append((np.arange(steps) + 0.5) / steps, [0.0, 1.0 - 2.0**-23])
     unit = np.stack(np.meshgrid(edges, edges), -1).reshape(-1, 2)
     rows = np.broadcast_to(weights, (len(unit), count))
@@ -132,11 +132,18 @@ def test_indices_are_as_likely_as_their_weights_and_never_one_of_weight_0(count:
     np.testing.assert_allclose(found, weights / weights.sum(), atol=0.02)
 
 
-def writer(model: Recurrent, **keys: Any) -> Writer:
+def writer(model: Recurrent, names: list[bytes] = NAMES, **keys: Any) -> Writer:
     plan: Any = SimpleNamespace(
         run_id="a", spec=SimpleNamespace(model=SimpleNamespace(kind="lstm", bidirectional=False, **keys))
     )
-    return Writer(plan, model, {VOCABULARY: words.Vocabulary(NAMES).document()})
+    return Writer(plan, model, {VOCABULARY: words.Vocabulary(names).document()})
+
+
+def test_outputs_without_a_word_are_never_drawn(model: Recurrent) -> None:
+    """Data that has fewer words than the model has outputs."""
+    drawn = writer(model, NAMES[:4]).draw(Wanted(16, 0, prompt="recipe", length=30, temperature=5.0))
+    assert drawn.arrays["ids"].max() < 2 + 4
+    assert len(drawn.facts["next_words"]["1"]) == 5
 
 
 def test_texts_facts_and_the_picture_of_what_may_follow(model: Recurrent) -> None:

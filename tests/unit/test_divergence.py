@@ -91,7 +91,8 @@ def test_what_is_done_is_what_the_job_says(tmp_path: Path) -> None:
     assert divergence.next_one(run, plan("rollback"), alone, Detour(1, 0, 4), step=7) == Detour(2, 0, 11)
     for rule in ("rollback", "halve_step"):
         assert divergence.next_one(run, plan(rule), alone, Detour(times=MOST), step=7) is None
-    assert divergence.found(run, plan("stop"), alone) == NONE
+    assert divergence.known({}) == NONE
+    assert divergence.known({divergence.KEY: {"times": 2, "halved": 1, "passed": 9}}) == Detour(2, 1, 9)
 
 
 def test_the_step_size_is_halved_where_there_is_one_else_the_learning_rate() -> None:

@@ -65,3 +65,11 @@ def test_taking_one_span_leaves_the_other() -> None:
 def test_an_unknown_phase_is_our_own_mistake() -> None:
     with pytest.raises(KeyError), Stopwatch(Hands()).phase("lunch"):
         pass
+
+
+def test_state_of_a_version_that_told_other_metrics_begins_anew() -> None:
+    before, now = Meter(["loss"]), Meter(["loss", "accuracy"])
+    before.add(np.array([2.0]), examples=4.0)
+    now.restore(before.state())
+    now.add(np.array([1.0, 0.5]), examples=8.0)
+    assert now.take("entry") == ({"loss": 1.0, "accuracy": 0.5}, 1, 8.0)

@@ -59,6 +59,14 @@ def test_a_job_has_as_many_parameters_as_the_code() -> None:
         (["sampler={kind: langevin}"], "sampler"),
         (["sampler=null"], "sampler"),
         (["objective={kind: contrastive}"], "objective.kind"),
+        (
+            [
+                "model={kind: dbn}",
+                "objective={kind: boltzmann, layer: {epochs: 1}}",
+                "recovery.on_divergence=rollback",
+            ],
+            "recovery.on_divergence",
+        ),
     ],
 )
 def test_jobs_that_cannot_be_are_refused(sets: list[str], path: str) -> None:
@@ -183,10 +191,13 @@ def test_validation_s_shares_add_over_replicas_and_rows_without_an_example_chang
     assert looked(junk) == pytest.approx(whole)
 
 
-def test_rows_without_an_example_teach_nothing(model: RestrictedBoltzmannMachine) -> None:
-    it = learning.objective("rbm", HIDDEN)
+@pytest.mark.parametrize("persistent", [True, False])
+def test_rows_without_an_example_teach_nothing(model: RestrictedBoltzmannMachine, persistent: bool) -> None:
+    it = learning.objective("rbm", HIDDEN, persistent=persistent)
     junk = np.concatenate([data()[:5], 1 - data()[5:]])
-    one, other = (learning.step(it, model, learning.batch(it, rows, real=5)) for rows in (data(), junk))
+    one, other = (
+        learning.step(it, model, learning.batch(it, rows, real=5, step=7)) for rows in (data(), junk)
+    )
     assert one[0] == pytest.approx(other[0], abs=1e-6)
     for path, gradient in one[1].items():
         assert np.allclose(gradient, other[1][path], atol=1e-6)

@@ -33,6 +33,18 @@ def model(kind: str, **keys: Any) -> Recurrent:
     return made
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_call_in_mixed_precision(kind: str, bidirectional: bool) -> None:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        told = Recurrent(node(kind, bidirectional=bidirectional), SHAPE)(IDS)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert np.isfinite(np.asarray(told, np.float32)).all()
+
+
 def of_keras(kind: str, units: int) -> keras.layers.Layer:
     if kind == "lstm":
         return keras.layers.LSTM(units, return_sequences=True, use_cudnn=False)

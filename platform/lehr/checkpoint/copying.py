@@ -29,6 +29,7 @@ from lehr.store import Store
 
 OPTIMIZER = "optimizer.safetensors"
 RATE = "learning_rate"  # Keras keeps it among the optimizer's variables, where a restored one would win
+DETOUR = "detour"  # in the progress: what a run does otherwise after it diverged (worker/divergence)
 ADOPTED = "adopted"  # in the manifest's progress: {run, checkpoint} that it is a copy of
 
 
@@ -106,9 +107,11 @@ class _Copy:
         with ThreadPoolExecutor(READERS) as pool, tempfile.TemporaryDirectory(prefix="lehr-copy-") as folder:
             copied = list(pool.map(lambda part: self._part(found, part, Path(folder)), found.parts))
         origin = {"run": self.source.url.rstrip("/").rpartition("/")[2], "checkpoint": found.name}
+        # Where the other run turned back after a divergence is its own story.
+        progress = {name: value for name, value in found.progress.items() if name != DETOUR}
         manifest = dataclasses.replace(
             found, attempt=self.attempt, spec_hash=self.spec_hash, parts=tuple(copied),
-            progress={**found.progress, ADOPTED: origin}, time=time.time(),
+            progress={**progress, ADOPTED: origin}, time=time.time(),
         )  # fmt: skip
         self._commit(manifest)
         return manifest

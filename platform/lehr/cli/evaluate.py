@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +71,7 @@ def evaluate(
     from lehr.evaluations import asking, records
     from lehr.evaluations.asking import Question
     from lehr.launch import evaluation, taken
+    from lehr.store.patient import Patient
 
     found = stored.find(run, storage)
     stored.refuse_sweep(found)
@@ -81,7 +83,7 @@ def evaluate(
     typer.echo(f"{manifest.name} of run {found.name}: {', '.join(names)}")
     question = Question(
         subject=taken.trained(found.folder, plan, manifest),
-        extractor=_extractor(plan, names, features, storage),
+        extractor=None,
         metrics=names,
         count=count,
         seed=plan.spec.train.seed if seed is None else seed,
@@ -89,11 +91,15 @@ def evaluate(
         baselines=baselines,
     )
     evaluation.require(question)
+    question = dataclasses.replace(question, extractor=_extractor(plan, names, features, storage))
     answer = _answer(question, found, address)
     facts = evaluation.facts(question, answer)
-    key = records.write(found.folder, step=manifest.step, attempt=manifest.attempt, checkpoint=source,
-                        values=answer.values, facts=facts)  # fmt: skip
-    typer.echo("\n".join([*told(answer.values, facts), f"  {found.folder.url}/{key}"]))
+    typer.echo("\n".join(told(answer.values, facts)))  # before anything that may fail
+    patience_s = 60.0 * plan.spec.recovery.max_unsaved_minutes
+    key = records.write(Patient(found.folder, patience_s=patience_s), step=manifest.step,
+                        attempt=manifest.attempt, checkpoint=source, values=answer.values,
+                        facts=facts)  # fmt: skip
+    typer.echo(f"  {found.folder.url}/{key}")
 
 
 def _split(text: str | None) -> list[str]:

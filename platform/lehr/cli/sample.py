@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,6 +117,8 @@ def _taken(plan: Plan, options: Mapping[str, Any]) -> dict[str, Any]:
 
     model = plan.spec.model
     for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(letter(f"--{name}", f"{value} is no number to divide by", accepted="0 or more"))
         if value is not None and name not in model.settings:
             known = [f"--{one.replace('_', '-')}" for one in ("count", *model.settings, "seed")]
             came = f"samples of model {model.kind} have no {name.replace('_', ' ')}"

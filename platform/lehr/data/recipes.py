@@ -74,7 +74,7 @@ def divide(found: list[str], node: Any, where: str) -> tuple[list[str], list[str
                 do=f"--set data.train_examples={max(1, len(found) - held_out)}",
             )
         )
-    ordered = sorted(found, key=lambda text: sha256(text.encode()).digest())
+    ordered = sorted(found, key=lambda text: sha256(text.encode(errors="replace")).digest())
     return ordered[held_out : held_out + train], ordered[:held_out]
 
 

@@ -24,7 +24,7 @@ _MARKS = [(mark.encode(), f" {mark} ".encode()) for mark in string.punctuation]
 
 def split(text: str) -> list[bytes]:
     """The words of a text, lower-case, punctuation marks among them."""
-    data = text.encode().lower()
+    data = text.encode(errors="replace").lower()
     for mark, apart in _MARKS:  # five times as fast as one regular expression
         data = data.replace(mark, apart)
     return data.split()

@@ -144,7 +144,9 @@ def _reason(plan: Plan, metric: str, *, given: bool) -> str:
     if metric == HELD_OUT:
         return "" if plan.validation_examples else f"{metric}: the job holds no data out"
     if metric == LIKELIHOOD:
-        return "" if spec.model.kind == "rbm" else f"{metric}: {spec.model.kind} is no rbm"
+        if spec.model.kind != "rbm":
+            return f"{metric}: {spec.model.kind} is no rbm"
+        return "" if plan.validation_examples > 1 else f"{metric}: the job holds no data out"
     if not spec.draws:
         return f"{metric}: {spec.model.kind} draws no samples"
     if len(spec.data.shape) != 3:

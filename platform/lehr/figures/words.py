@@ -30,14 +30,14 @@ def diagram(prompt: str, likely: Mapping[float, Likely]) -> Figure:
     size = (PANEL[0] * len(likely), PANEL[1] + 0.3)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
     shown = prompt if len(prompt) <= _LONGEST else f"... {prompt[-_LONGEST:]}"
-    figure.suptitle(f"after “{shown}”", x=0.01, ha="left", fontsize=11, color="0.1")
+    figure.suptitle(f"after “{shown}”", x=0.01, ha="left", fontsize=11, color="0.1", parse_math=False)
     for number, (temperature, words) in enumerate(likely.items(), start=1):
         axes = figure.add_subplot(1, len(likely), number)
         names, chances = [word for word, _ in words], [chance for _, chance in words]
         bars = axes.barh(range(len(names)), chances, color=BLUE, height=0.6)
         axes.bar_label(bars, [f"{chance:.1%}" for chance in chances], padding=3, fontsize=SMALL, color="0.3")
         plain(axes, title=f"temperature {temperature:g}", x="probability")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.set_xlim(0.0, 1.18)  # one scale for all, with room for the numbers
         axes.set_xticks([0.0, 0.5, 1.0])
         axes.grid(visible=False, axis="y")

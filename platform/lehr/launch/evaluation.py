@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DRAWN, UNTRAINED, DATA, HELD, NOISE = "samples", "untrained", "data", "held_out", "noise"
 MARGINAL = "marginal"
+LEAST = 4  # rows that any of the measures takes
 NUMBERS = (HELD_OUT, LIKELIHOOD, MARGINAL)  # pieces whose answer is numbers; that of others is features
 
 
@@ -134,9 +135,13 @@ def require(question: Question) -> None:
     Raises:
         UserError: there are too few samples, or too little data.
     """
+    plan = plans.restore(question.subject.plan)
+    if question.of_images and min(plan.train_examples, question.count) < LEAST:
+        came = f"{question.count} samples and {plan.train_examples} training examples"
+        raise UserError(letter("--count", came, accepted=f"{LEAST} or more of each"))
     if "fid" not in question.metrics:
         return
-    least, plan = DIMENSION + 1, plans.restore(question.subject.plan)
+    least = DIMENSION + 1
     do = "take more, or leave fid out of --metrics: kid has no bias, whatever the count"
     if question.count < least:
         came = f"{question.count} samples: the covariance of {DIMENSION} features needs more"
@@ -187,7 +192,8 @@ def _small(question: Question) -> list[Piece]:
     if question.of_images:
         pieces.append((DATA, ()))
     if question.of_images and question.baselines:
-        pieces += [(HELD, ()), (NOISE, ())]
+        held_out = plans.restore(question.subject.plan).validation_examples
+        pieces += [*([(HELD, ())] if held_out >= LEAST else []), (NOISE, ())]
     return pieces
 
 

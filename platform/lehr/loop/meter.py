@@ -86,6 +86,9 @@ class Meter:
 
     def restore(self, state: dict[str, Any]) -> None:
         for span, part in state.items():
-            self._sums[span] = np.asarray(part["sums"], np.float64)
+            sums = np.asarray(part["sums"], np.float64)
+            if sums.shape != self._sums[span].shape:
+                continue  # of a version that told other metrics: the span begins here
+            self._sums[span] = sums
             self._steps[span] = part["steps"]
             self._examples[span] = part["examples"]

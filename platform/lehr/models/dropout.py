@@ -42,7 +42,7 @@ class Dropout:
             address: training step and global number of the first example, int64 scalars.
             layer: tells the layers of one model apart, below 2**20.
         """
-        dropped = round(self.rate * _CHANCES)
+        dropped = min(round(self.rate * _CHANCES), _CHANCES - 1)
         if dropped == 0:
             return features
         kept = self._bits(tf.shape(features)[0], features.shape[1:], address, layer) >= dropped

@@ -102,7 +102,9 @@ class _Embedding(layers.Layer):
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__(name="embedding", dtype="float32")
-        self.table = self.add_weight(shape=(vocabulary, width), initializer="uniform", name="table")
+        self.table = self.add_weight(
+            shape=(vocabulary, width), initializer="uniform", name="table", autocast=False
+        )
         self.built = True
 
     def call(self, ids: Any) -> Any:
@@ -117,11 +119,13 @@ class _Layer(layers.Layer):
         super().__init__(name=name, dtype="float32")
         self._cell, self._units = cell, units
         width = cell.gates * units
-        self.kernel = self.add_weight(shape=(inputs, width), initializer="glorot_uniform", name="kernel")
-        self.recurrent = self.add_weight(
-            shape=(units, width), initializer="orthogonal", name="recurrent_kernel"
+        self.kernel = self.add_weight(
+            shape=(inputs, width), initializer="glorot_uniform", name="kernel", autocast=False
         )
-        self.bias = self.add_weight(shape=(width,), initializer=self._bias, name="bias")
+        self.recurrent = self.add_weight(
+            shape=(units, width), initializer="orthogonal", name="recurrent_kernel", autocast=False
+        )
+        self.bias = self.add_weight(shape=(width,), initializer=self._bias, name="bias", autocast=False)
         self.built = True
 
     def sequence(self, inputs: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -150,8 +154,10 @@ class _Readout(layers.Layer):
 
     def __init__(self, units: int, vocabulary: int) -> None:
         super().__init__(name="words", dtype="float32")
-        self.kernel = self.add_weight(shape=(units, vocabulary), initializer="glorot_uniform", name="kernel")
-        self.bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="bias")
+        self.kernel = self.add_weight(
+            shape=(units, vocabulary), initializer="glorot_uniform", name="kernel", autocast=False
+        )
+        self.bias = self.add_weight(shape=(vocabulary,), initializer="zeros", name="bias", autocast=False)
         self.built = True
 
 

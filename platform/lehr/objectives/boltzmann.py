@@ -66,7 +66,10 @@ class Boltzmann:
         """The local share of the loss, and those of `metrics`."""
         of_data, of_chains = self._phases.energies(model, batch)
         data = tf.reduce_sum(batch["weight"] * of_data) / batch["count"]
-        chain = tf.reduce_sum(of_chains) / batch["slots"]
+        if self._settings.is_persistent:  # each slot's chain is the machine's, whatever row stands there
+            chain = tf.reduce_sum(of_chains) / batch["slots"]
+        else:  # one that began at a row without an example counts as little as the row
+            chain = tf.reduce_sum(batch["weight"] * of_chains) / batch["count"]
         shares = {"energy_gap": data - chain, "data_energy": data, "chain_energy": chain}
         shares["loss"] = shares["energy_gap"]
         if self._decay:

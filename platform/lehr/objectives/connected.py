@@ -65,8 +65,9 @@ def _settled(model: Any, net: Net, batch: Batch, coins: Coins, settle: int) -> A
 
 
 def _chance_of(unit: Any, net: Net, units: Any, coins: Coins, settle: int, visible: int) -> Any:
-    """p(v_i | the other visible units) of one visible unit a row, float32 [batch]: the mean, over sweeps of a
-    chain in which it and the hidden units move, of its probability given all others."""
+    """p(v_i | the other visible units) of one visible unit a row, float32 [batch]: the mean, over the later
+    half of the sweeps of a chain in which it and the hidden units move, of its probability given all others.
+    With few sweeps it is an estimate from above: the chain begins at the truth."""
     fields, offsets = tf.gather(net.couplings, unit), tf.gather(net.biases, unit)
     place = tf.one_hot(unit, units.shape[1])
     truth = tf.reduce_sum(units * place, 1)
@@ -74,10 +75,12 @@ def _chance_of(unit: Any, net: Net, units: Any, coins: Coins, settle: int, visib
 
     def sweep(k: Any, units: Any, total: Any) -> tuple[Any, Any, Any]:
         log_odds = tf.reduce_sum(units * fields, 1) + offsets
-        total += tf.sigmoid((2.0 * truth - 1.0) * log_odds)
+        counted = tf.cast(k >= settle // 2, tf.float32)  # it begins at the truth: the first half forgets it
+        total += counted * tf.sigmoid((2.0 * truth - 1.0) * log_odds)
         drawn = decided(coins.uniform(units[:, :1], OTHER + 2 + k)[:, 0], log_odds)
         units += place * (drawn - tf.reduce_sum(units * place, 1))[:, tf.newaxis]
         return k + 1, unit_sweeps(net, units, coins, steps=1, of=of, start=settle + k), total
 
     begin = (tf.constant(0, tf.int64), units, tf.zeros_like(truth))
-    return tf.while_loop(lambda k, *_: k < settle, sweep, begin, parallel_iterations=1)[2] / settle
+    total = tf.while_loop(lambda k, *_: k < settle, sweep, begin, parallel_iterations=1)[2]
+    return total / (settle - settle // 2)

@@ -73,6 +73,8 @@ class PixelCNNMixture(Node):
         """Why it cannot take inputs of `shape` [height, width, channels]; None when it can."""
         if len(shape) != 3:
             return "images [height, width, channels] are needed"
+        if shape[2] not in (1, 3):
+            return "images of 1 or 3 channels are needed"
         least = 2 ** (self.hierarchies - 1)
         return None if min(shape[:2]) >= least else f"{self.hierarchies} hierarchies need {least} pixels"
 

@@ -111,8 +111,11 @@ class DeepBelief(Node):
         return sum(self.hidden)
 
     def demands(self, spec: Spec) -> Iterator[Problem]:
-        """Binary data, and a training that reaches every layer."""
+        """Binary data, and a training that reaches every layer, in order."""
         yield from _binary(spec)
+        if spec.recovery.on_divergence == "rollback":
+            came = "rollback passes over batches, and the layers of a deep belief network are told by them"
+            yield spec.problem("recovery.on_divergence", came, accepted="stop, halve_step")
         if not isinstance(spec.objective, BoltzmannLearning):
             return
         if spec.objective.layer is None:
@@ -158,11 +161,13 @@ def _binary(spec: Spec) -> Iterator[Problem]:
         return
     came = f"{there} grey levels" if there else "missing: grey levels would be pixels between 0 and 1"
     came += f"; the units of model {spec.model.kind} are 0 or 1"
-    yield spec.problem("data.levels", came, accepted=str(LEVELS), do=f"--set data.levels={LEVELS}")
+    has = "levels" in type(spec.data).model_fields
+    do = f"--set data.levels={LEVELS}" if has else "choose images: digits, mnist or fashion_mnist"
+    yield spec.problem("data.levels", came, accepted=str(LEVELS), do=do)
 
 
 def _one_layer(spec: Spec) -> Iterator[Problem]:
-    if getattr(spec.objective, "layer", None) is not None:
+    if isinstance(spec.objective, BoltzmannLearning) and spec.objective.layer is not None:
         came = f"model {spec.model.kind} has no layers to train one after the other"
         yield spec.problem(_LAYER, came, do="remove layer:")
 

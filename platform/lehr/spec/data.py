@@ -93,7 +93,9 @@ class CustomData(Node):
     storage_options: Options = Field({}, description=_OPTIONS)
     range: Interval = Field((0.0, 1.0), description="The range of the inputs.")
     shape: Counts = Field(description="Of one example: [height, width, channels] for images.")
-    levels: Count | None = Field(None, description="Inputs are the whole numbers 0 to levels - 1; null: any.")
+    levels: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Inputs are the whole numbers 0 to levels - 1; null: any."
+    )
     classes: Count | None = Field(None, description="How many classes the targets have, if they are classes.")
     train_examples: Count = Field(description="How many training examples there are.")
     validation_examples: Whole = Field(description="How many held-out examples there are.")
@@ -106,7 +108,7 @@ class CustomData(Node):
     @property
     def bounds(self) -> tuple[float, float]:
         """The range of the inputs."""
-        return self.range
+        return (0.0, self.levels - 1.0) if self.levels else self.range
 
     def examples(self) -> tuple[int, int]:
         """Training and held-out examples that a run uses."""

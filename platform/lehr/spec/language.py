@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,6 +15,7 @@ from lehr.spec.place import Problem
 
 if TYPE_CHECKING:
     from lehr.spec.job import Spec
+    from lehr.spec.sections import Samples
 
 Shape = tuple[int, ...]
 Words = Annotated[int, Field(ge=3)]  # padding, the unknown word, and one to be known
@@ -25,6 +28,10 @@ KNOWN = {
 }
 """Recipes with a title and directions in the files that we know; of Kaggle's, as the book's notebook
 counts."""
+BEGINNING = "recipe for"
+"""How texts begin where nobody says."""
+LONGEST = 1 << 20
+"""Words of a text: each has an address of its own."""
 HELD_OUT = 10
 """One recipe in so many is held out, unless the job says how many."""
 
@@ -71,6 +78,8 @@ class _Recurrent(Node):
         if self.bidirectional and spec.samples is not None:
             came = f"a bidirectional {spec.model.kind} encodes texts and writes none"
             yield spec.problem("samples", came, do="remove samples:")
+        elif spec.samples is not None:
+            yield from _writable(spec, spec.samples)
 
 
 class LongShortTermMemory(_Recurrent):
@@ -158,3 +167,14 @@ def _same_words(spec: Spec, vocabulary: int) -> Iterator[Problem]:
         came = f"{there} words; model {spec.model.kind} has {vocabulary}"
         do = f"--set data.vocabulary={vocabulary}"
         yield spec.problem("data.vocabulary", came, accepted=str(vocabulary), do=do)
+
+
+def _writable(spec: Spec, asked: Samples) -> Iterator[Problem]:
+    """What cannot be drawn would end a training at its first samples."""
+    marks = re.escape(string.punctuation)
+    told = re.findall(rf"[{marks}]|[^\s{marks}]+", BEGINNING if asked.prompt is None else asked.prompt)
+    if not told:
+        yield spec.problem("samples.prompt", "there is no word in it")
+    elif not len(told) < asked.length <= LONGEST:
+        came = f"{asked.length} words, and the prompt's {len(told)} are among them"
+        yield spec.problem("samples.length", came, accepted=f"{len(told) + 1} to {LONGEST}")

@@ -151,6 +151,9 @@ def _sampler(spec: Spec) -> Iterator[Problem]:
     elif kind and not wanted and ":" not in objective.kind and _fits(spec):
         came = f"objective {objective.kind} has no chains to move"
         yield spec.problem("sampler", came, do="remove sampler:")
+    if getattr(spec.sampler, "acceptance", False) and spec.train.precision != "float32":
+        came = "steps are tested by differences of energies, which need float32"
+        yield spec.problem("sampler.acceptance", came, accepted="train.precision: float32")
 
 
 def _samples(spec: Spec) -> Iterator[Problem]:

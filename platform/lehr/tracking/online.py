@@ -177,10 +177,13 @@ class Online:
 
     def _complete(self, session: Session, entries: list[Entry]) -> None:
         """Send pictures whose rows were there before and whose files were not: their sender was killed."""
+        if not session.rows:
+            return
         server = session.server()
         before = (row for row in replay.rows(entries) if row.number < session.rows)
         missing = lacking(self._run, before, server)
-        server.upload((name, self._run.read(key)) for name, key in missing.items())
+        if missing:
+            server.upload((name, self._run.read(key)) for name, key in missing.items())
 
     def _alone(self) -> None:
         """Raise Superseded if a later attempt has begun: it sends what there is to send."""

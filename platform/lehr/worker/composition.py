@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ def main(
         try:
             ended = _live(life(plan, base, strategy, attempt, request))
             while isinstance(ended, Detour):
+                gc.collect()  # of the attempt before: two models may be more than a GPU holds
                 attempt = agree(strategy, [_claim(plan, run) if strategy.rank == 0 else 0])[0]
                 ended = _live(life(plan, base, strategy, attempt, request, ended))
             return ended

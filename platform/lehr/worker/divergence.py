@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 
 from lehr import checkpoint
+from lehr.checkpoint import copying
 from lehr.plan import Plan
 from lehr.store import Store
 from lehr.strategies.guard import agree
 from lehr.strategies.strategy import Strategy
 
-KEY = "detour"  # in a checkpoint's progress
+KEY = copying.DETOUR  # in a checkpoint's progress
 MOST = 5  # times that a run goes back; then it stops after all
 
 
@@ -60,13 +61,10 @@ class Detour:
 NONE = Detour()
 
 
-def found(run: Store, plan: Plan, strategy: Strategy) -> Detour:
+def known(progress: Mapping[str, Any]) -> Detour:
     """That of the checkpoint which an attempt goes on from; the same on every rank."""
-    kept: Mapping[str, int] = {}
-    if strategy.rank == 0:
-        manifest = checkpoint.newest(run, spec_hash=plan.spec_hash).manifest
-        kept = manifest.progress.get(KEY, {}) if manifest is not None else {}
-    return Detour(*agree(strategy, [int(kept.get(name, 0)) for name in ("times", "halved", "passed")]))
+    kept = progress.get(KEY, {})
+    return Detour(*(int(kept.get(name, 0)) for name in ("times", "halved", "passed")))
 
 
 def next_one(run: Store, plan: Plan, strategy: Strategy, detour: Detour, *, step: int) -> Detour | None:

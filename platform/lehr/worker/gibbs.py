@@ -66,9 +66,8 @@ class Gibbs:
     def _program(self, wanted: Wanted) -> Any:
         key = (wanted.count, wanted.steps, wanted.seed)
         if key not in self._programs:  # tracing takes seconds
-            self._programs[key] = tf.function(
-                lambda: self._chains(*key), autograph=False, jit_compile=xla(self._plan)
-            )
+            program = tf.function(lambda: self._chains(*key), autograph=False, jit_compile=xla(self._plan))
+            self._programs = {key: program}  # few come back to a seed
         return self._programs[key]
 
     def _chains(self, count: int, steps: int, seed: int) -> tuple[Any, Any]:

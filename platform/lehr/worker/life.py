@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lehr import index, journal, samples, status
+from lehr.checkpoint import Manifest, State
 from lehr.checkpoint.manifest import address, name
 from lehr.checkpoint.saver import Saver
 from lehr.checkpoint.shares import Patience
@@ -38,7 +39,7 @@ from lehr.worker.outcome import Outcome
 from lehr.worker.outcome import Status as Ending
 from lehr.worker.pulse import Pulse
 from lehr.worker.report import Report
-from lehr.worker.resume import initialise, resume
+from lehr.worker.resume import initialise, loaded
 from lehr.worker.sampling import Drawer, Wanted
 
 QUIET = frozenset({"checkpoint_part", "initialised", "initialised_from", "weights"})  # in others' logs
@@ -127,25 +128,25 @@ class Life:
     def train(self) -> Outcome:
         """Build, resume, train."""
         plan, strategy = self._plan, self._strategy
-        if not self._met:
-            self._detour = divergence.found(self._patient, plan, strategy)
-        built = self._built = build(divergence.changed(plan, self._detour), strategy)
-        self._meter, self._watch = Meter(built.objective.metrics), Stopwatch()
         early: list[tuple[str, dict[str, Any]]] = []
         began = time.perf_counter()
-        manifest, progress = resume(plan, self._patient, strategy, built, lambda e, **f: early.append((e, f)))
-        if manifest is None:
+        found = loaded(plan, self._patient, strategy, lambda e, **f: early.append((e, f)))
+        restore_s = time.perf_counter() - began
+        if found is not None and not self._met:
+            self._detour = divergence.known(found[1].progress)
+        built = self._built = build(divergence.changed(plan, self._detour), strategy)
+        self._meter, self._watch = Meter(built.objective.metrics), Stopwatch()
+        began = time.perf_counter()
+        if found is None:
             initialise(plan, built, lambda e, **f: early.append((e, f)))
         else:
-            self._step, self._resumed = manifest.step, manifest.name
-            self._meter.restore(progress["meter"])
-            self._saver.resumed_from(manifest)
+            self._resume(*found)
         divergence.slow(built.variables, plan, self._detour)
         if self._met:
             rule = plan.spec.recovery.on_divergence
             early.append(("turned_back", {"rule": rule, **asdict(self._detour)}))
         OURS.step = self._step
-        self._begin(early, restore_s=time.perf_counter() - began)
+        self._begin(early, restore_s=restore_s + time.perf_counter() - began)
         self._guard = Guard(strategy, built.variables)
         self._guard.check_sum()
         self._guard.check_parameters(self._step)
@@ -157,6 +158,12 @@ class Life:
         finally:
             batches.close()
         return self.end(self._ending())
+
+    def _resume(self, manifest: Manifest, state: State) -> None:
+        self._built.snapshot.put(state)
+        self._step, self._resumed = manifest.step, manifest.name
+        self._meter.restore(state.progress["meter"])
+        self._saver.resumed_from(manifest)
 
     def _ending(self) -> Ending:
         if self._step >= self._plan.steps:
@@ -316,7 +323,7 @@ class Life:
             return None  # a sweep that watches has its own idea of divergence, and ends the trial
         self._outage.finish(self._step, insist=False)
         step = self._step
-        detour = divergence.next_one(self._run, self._plan, self._strategy, self._detour, step=step)
+        detour = divergence.next_one(self._patient, self._plan, self._strategy, self._detour, step=step)
         if detour is None:
             return None
         self._saver.close()

@@ -38,7 +38,7 @@ class Raster:
         """`wanted.count` images at `wanted.temperature`."""
         if wanted.seed not in self._by_seed:
             made = dynamics.Raster(self._model, seed=wanted.seed, xla=xla(self._plan))
-            self._by_seed[wanted.seed] = made
+            self._by_seed = {wanted.seed: made}  # a program is large, and few come back to a seed
         images, _ = self._by_seed[wanted.seed].draw(wanted.count, temperature=wanted.temperature)
         return Drawn(
             count=wanted.count,

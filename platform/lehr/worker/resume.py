@@ -7,6 +7,7 @@ from typing import Any
 
 from lehr import checkpoint
 from lehr import store as stores
+from lehr.checkpoint import State
 from lehr.checkpoint.manifest import Manifest
 from lehr.errors import UserError, letter
 from lehr.plan import Plan
@@ -20,13 +21,13 @@ from lehr.worker.state import assign, named_weights
 Tell = Callable[..., Any]
 
 
-def resume(
-    plan: Plan, run: Store, strategy: Strategy, built: Built, tell: Tell
-) -> tuple[Manifest | None, dict[str, Any]]:
-    """Put the newest good checkpoint into `built`; rank 0 chooses and verifies, the others follow.
+def loaded(plan: Plan, run: Store, strategy: Strategy, tell: Tell) -> tuple[Manifest, State] | None:
+    """The newest good checkpoint and this worker's part of it; rank 0 chooses, verifies, and others follow.
+
+    Before the parts of a worker are built: what the checkpoint tells of detours decides how.
 
     Returns:
-        The manifest resumed from and its progress, or (None, {}) for a start from the seed.
+        None for a start from the seed.
     """
     rows = {"first_slot": strategy.rank * plan.batch_per_worker, "slots": plan.batch_per_worker}
     manifest, state = None, None
@@ -37,11 +38,9 @@ def resume(
             tell("checkpoint_skipped", checkpoint=name, reason=reason)
     step, attempt = agree(strategy, [manifest.step, manifest.attempt] if manifest else [0, 0])
     if attempt == 0:
-        return None, {}
+        return None
     manifest = manifest or checkpoint.read_manifest(run, step, attempt)
-    state = state or checkpoint.load(run, manifest, **rows)
-    built.snapshot.put(state)
-    return manifest, state.progress
+    return manifest, state or checkpoint.load(run, manifest, **rows)
 
 
 def initialise(plan: Plan, built: Built, tell: Tell) -> None:

@@ -15,10 +15,9 @@ from lehr.figures.words import next_words
 from lehr.plan import Plan
 from lehr.samples import Drawn
 from lehr.seeds import Purpose
+from lehr.spec.language import BEGINNING
 from lehr.worker.sampling import Wanted
 
-BEGINNING = "recipe for"
-"""The prompt where none is asked for: how every recipe begins."""
 SHOWN = 5
 """Next words that the picture shows."""
 TEMPERATURES = (1.0, 0.2)
@@ -86,15 +85,16 @@ class Writer:
 
     def _decoder(self, seed: int) -> Decoder:
         if seed not in self._by_seed:
-            self._by_seed[seed] = Decoder(
-                self._model, seed=seed, forbidden=(words.UNKNOWN,), end=words.PADDING
-            )
+            nameless = range(len(self._vocabulary), self._model.vocabulary)  # the data had fewer words
+            forbidden = (words.UNKNOWN, *nameless)
+            self._by_seed[seed] = Decoder(self._model, seed=seed, forbidden=forbidden, end=words.PADDING)
         return self._by_seed[seed]
 
     def _likely(self, decoder: Decoder, prompt: list[int], temperature: float) -> list[tuple[str, float]]:
         """The likeliest next words and their probabilities."""
         chances = decoder.chances(prompt, temperature)
-        best = np.argsort(-chances, kind="stable")[:SHOWN].tolist()
+        named = chances[: len(self._vocabulary)]
+        best = np.argsort(-named, kind="stable")[:SHOWN].tolist()
         return [(self._vocabulary.text([word]) or "(end)", float(chances[word])) for word in best]
 
 
