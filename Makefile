@@ -57,6 +57,10 @@ bench: setup
 	$(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/checkpoints.py
 	$(BIN)/python tests/benchmarks/storage.py
+	$(BIN)/python tests/benchmarks/pixelcnn.py
+	$(BIN)/python tests/benchmarks/pixelcnn_mixture.py
+	$(BIN)/python tests/benchmarks/text.py
+	$(BIN)/python tests/benchmarks/rbm.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/many_runs.py
 	$(BIN)/python tests/benchmarks/sweep.py
 	$(BIN)/python tests/benchmarks/submit.py
